@@ -1,0 +1,3 @@
+//! The binary interfaces between the drivers: GUIDs, versions, call tables. No logic.
+#![no_std]
+#![forbid(unsafe_code)]

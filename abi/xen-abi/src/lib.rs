@@ -1,0 +1,3 @@
+//! Xen's public ABI: structures and numbers, no logic.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The block protocol, frontend side.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Grant table version 1.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! xen.sys
+#![no_std]
+#![no_main]

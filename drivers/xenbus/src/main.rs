@@ -1,0 +1,3 @@
+//! xenbus.sys
+#![no_std]
+#![no_main]

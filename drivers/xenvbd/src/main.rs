@@ -1,0 +1,3 @@
+//! xenvbd.sys
+#![no_std]
+#![no_main]

@@ -1,0 +1,2 @@
+//! Declarations of the NT kernel interface.
+#![no_std]

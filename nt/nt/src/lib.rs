@@ -1,0 +1,2 @@
+//! The safe kernel API.
+#![no_std]

@@ -1,0 +1,2 @@
+//! The safe storport miniport API.
+#![no_std]

@@ -1,0 +1,1 @@
+//! Block backends over xen-model.

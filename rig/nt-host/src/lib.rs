@@ -1,0 +1,2 @@
+//! An NT executive as a library.
+#![no_std]

@@ -1,0 +1,2 @@
+//! storport.sys as a miniport sees it.
+#![no_std]

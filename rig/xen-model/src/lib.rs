@@ -1,0 +1,1 @@
+//! Xen as a library.
