@@ -1,2 +1,4 @@
 //! The safe kernel API.
 #![no_std]
+#[cfg(windows)]
+mod load_config;
