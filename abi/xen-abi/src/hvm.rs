@@ -73,7 +73,7 @@ layout!(PagetableDying, 16, domid @ 0, gpa @ 8);
 pub struct EvtchnUpcallVector {
     /// The vCPU.
     pub vcpu: u32,
-    /// 16 to 255; 0 returns to the callback parameter.
+    /// 16 to 255.
     pub vector: u8,
     /// Padding.
     pub pad: [u8; 3],
