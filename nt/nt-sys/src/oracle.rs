@@ -1,0 +1,165 @@
+//! The layouts stated in this crate, put to a C compiler with mingw-w64's DDK headers.
+//!
+//! Each statement becomes a `_Static_assert`; nothing is run. What those headers lack or have in an older form is
+//! listed below with its reason.
+
+use crate::layout::Layout;
+use crate::{base, device, interrupt, irp, ke, mm, pci, pnp, power, registry, resources, storport};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::string::String;
+use std::{eprintln, format};
+
+const COMPILER: &str = "x86_64-w64-mingw32-gcc";
+
+/// Structures that the headers do not have, or only in a form that is not ours.
+const UNKNOWN_TO_ORACLE: &[(&str, &str)] = &[
+    ("KWAIT_BLOCK", "opaque here"),
+    ("IO_REMOVE_LOCK", "the headers' is that of a checked build"),
+    (
+        "PORT_CONFIGURATION_INFORMATION",
+        "the headers end before SynchronizationModel",
+    ),
+    (
+        "HW_INITIALIZATION_DATA",
+        "the headers end at HwAdapterControl",
+    ),
+    ("MEMORY_REGION", "newer than the headers"),
+    ("PERF_CONFIGURATION_DATA", "newer than the headers"),
+    ("STOR_ADDRESS", "newer than the headers"),
+    ("STOR_ADDR_BTL8", "newer than the headers"),
+    (
+        "PCI_HEADER_TYPE_0",
+        "an inner type of the headers' PCI_COMMON_HEADER",
+    ),
+];
+
+/// Fields that have another name there: (structure, ours, theirs).
+const RENAMED: &[(&str, &str, &str)] = &[("PCI_COMMON_HEADER", "u", "u.type0.BaseAddresses")];
+
+/// Bit fields have no offset in C.
+const WITHOUT_OFFSET: &[(&str, &str)] = &[("DEVICE_CAPABILITIES", "Bits")];
+
+/// The headers leave out their alignment to 16 bytes, so only the offsets compare.
+const SIZE_DIFFERS: &[&str] = &["DEVICE_OBJECT"];
+
+fn all_layouts() -> impl Iterator<Item = &'static Layout> {
+    [
+        base::LAYOUTS,
+        device::LAYOUTS,
+        interrupt::LAYOUTS,
+        irp::LAYOUTS,
+        ke::LAYOUTS,
+        mm::LAYOUTS,
+        pci::LAYOUTS,
+        pnp::LAYOUTS,
+        power::LAYOUTS,
+        registry::LAYOUTS,
+        resources::LAYOUTS,
+        storport::layouts::MINIPORT,
+        storport::layouts::PORT,
+        storport::layouts::SRB,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn c_program() -> String {
+    let mut program = String::from(
+        "#define NT_PROCESSOR_GROUPS\n#define NTDDI_VERSION 0x0A000000\n#define _WIN32_WINNT 0x0A00\n\
+         #include <stddef.h>\n#include <ntddk.h>\n#include <srb.h>\n",
+    );
+    // storport.h declares a structure again that its own include srb.h has: give that one another name.
+    for name in [
+        "_SCSI_WMI_REQUEST_BLOCK",
+        "SCSI_WMI_REQUEST_BLOCK",
+        "PSCSI_WMI_REQUEST_BLOCK",
+    ] {
+        let _ = writeln!(program, "#define {name} {name}_again");
+    }
+    program.push_str("#include <storport.h>\n#include <scsi.h>\n");
+    for layout in all_layouts() {
+        if UNKNOWN_TO_ORACLE
+            .iter()
+            .any(|(name, _)| *name == layout.name)
+        {
+            continue;
+        }
+        if !SIZE_DIFFERS.contains(&layout.name) {
+            let _ = writeln!(
+                program,
+                "_Static_assert(sizeof({0}) == {1}, \"sizeof {0} is not {1}\");",
+                layout.name, layout.size
+            );
+        }
+        for (field, offset) in layout.fields {
+            let field: String = field.split_whitespace().collect();
+            if WITHOUT_OFFSET.contains(&(layout.name, &field)) {
+                continue;
+            }
+            let renamed = RENAMED.iter().find(|r| r.0 == layout.name && r.1 == field);
+            let field = renamed.map_or(field.as_str(), |r| r.2);
+            let field = field.trim_start_matches("Anonymous.");
+            let _ = writeln!(
+                program,
+                "_Static_assert(offsetof({0}, {1}) == {2}, \"{0}.{1} is not at {2}\");",
+                layout.name, field, offset
+            );
+        }
+    }
+    program
+}
+
+#[test]
+fn layouts_agree_with_the_ddk_headers_of_mingw_w64() {
+    let child = Command::new(COMPILER)
+        .args([
+            "-fsyntax-only",
+            "-w",
+            "-I/usr/share/mingw-w64/include/ddk",
+            "-x",
+            "c",
+            "-",
+        ])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!(
+                "SKIPPED: {COMPILER} does not start ({error}); apt-get install gcc-mingw-w64-x86-64"
+            );
+            return;
+        }
+    };
+    let program = c_program();
+    let written = child
+        .stdin
+        .take()
+        .map(|mut pipe| pipe.write_all(program.as_bytes()));
+    assert!(
+        matches!(written, Some(Ok(()))),
+        "the compiler did not read its input"
+    );
+    let output = child.wait_with_output();
+    let (success, messages) = match &output {
+        Ok(output) => (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        ),
+        Err(error) => (false, format!("{error}")),
+    };
+    assert!(success, "{messages}");
+}
+
+#[test]
+fn a_guid_reads_like_its_spelling() {
+    let guid = pnp::GUID_BUS_INTERFACE_STANDARD;
+    assert_eq!(
+        (guid.Data1, guid.Data2, guid.Data3),
+        (0x496B8280, 0x6F25, 0x11D0)
+    );
+    assert_eq!(guid.Data4, [0xBE, 0xAF, 0x08, 0x00, 0x2B, 0xE2, 0x09, 0x2F]);
+}
