@@ -1,0 +1,12 @@
+//! The functions that drivers import, by module. Only what is used ends in an image's import table.
+//!
+//! `raw-dylib` writes the import entries itself, so neither an import library nor the WDK is needed. What each
+//! function does, and at which IRQL, is Microsoft Learn's to say; `nt` wraps them.
+
+mod hal;
+mod ntoskrnl;
+mod storport;
+
+pub use hal::*;
+pub use ntoskrnl::*;
+pub use storport::*;
