@@ -1,2 +1,76 @@
-//! The build's own commands.
-fn main() {}
+//! The project's own commands, started by `./x`.
+//!
+//! Each command is one module; `run` and `build` are what a user needs, `test` is what a change must pass.
+
+mod clean;
+mod drivers;
+mod image;
+mod inf;
+mod process;
+mod reproduce;
+mod rig;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// winpv: Xen's Windows PV drivers in Rust, and a rig on Linux that runs them.
+#[derive(Parser)]
+#[command(name = "x", bin_name = "./x", disable_help_subcommand = true)]
+#[command(
+    after_help = "./x setup brings the toolchain and the tests' tools without building anything.\n\
+    Output: dist/x64/ (the drivers), out/ (logs, the demonstration disk), target/ (cargo's)."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the drivers and the rig, boot the drivers in it, and use the disk they serve.
+    ///
+    /// Without arguments: makes a small disk image, boots, does verified I/O, compares the image, and says what it saw.
+    /// Arguments go to the rig; `./x run --help` lists them (--disk, --nbd, --cpus, --log, --json, --drivers).
+    #[command(disable_help_flag = true)]
+    Run {
+        /// Arguments for the rig.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Build the drivers into dist/x64: .sys, .inf and .pdb.
+    Build,
+    /// Check the whole project: format, lints, tests, images, reproducible build, end-to-end runs.
+    ///
+    /// The last line is "N passed, N failed"; the exit code is 0 when nothing failed.
+    Test(test::Options),
+    /// Check the driver images in dist/x64 (a stage of `test`).
+    CheckImages,
+    /// Remove everything that was built: target/, dist/, out/.
+    Clean,
+    /// Show this help.
+    Help,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run { arguments } => rig::run(&arguments),
+        Command::Build => drivers::build_and_say(),
+        Command::Test(options) => return test::run(&options),
+        Command::CheckImages => image::check_all_and_say(),
+        Command::Clean => clean::run(),
+        Command::Help => {
+            use clap::CommandFactory;
+            Cli::command().print_long_help().map_err(Into::into)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("x: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

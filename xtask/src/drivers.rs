@@ -1,0 +1,119 @@
+//! Builds the drivers and lays them out in dist/x64.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    inf, process,
+    toolchain::{TARGET, Toolchain, root},
+};
+
+/// A driver image of the project.
+pub(crate) struct Driver {
+    /// Crate, image and INF name.
+    pub name: &'static str,
+    /// Whether devices bind to it by an INF of its own; an export library is brought along by another's.
+    pub has_inf: bool,
+}
+
+/// Every driver, in the order of loading.
+pub(crate) const DRIVERS: &[Driver] = &[
+    Driver {
+        name: "xen",
+        has_inf: false,
+    },
+    Driver {
+        name: "xenbus",
+        has_inf: true,
+    },
+    Driver {
+        name: "xenvbd",
+        has_inf: true,
+    },
+];
+
+/// Where the finished drivers are.
+pub(crate) fn dist() -> PathBuf {
+    root().join("dist/x64")
+}
+
+/// The cargo command that builds every driver, with cargo's files in `target` where given.
+pub(crate) fn cargo_build(target: Option<&Path>) -> Command {
+    let mut command = Toolchain::current().cargo_for_windows("build");
+    command.args(["--profile", "driver"]);
+    for driver in DRIVERS {
+        command.args(["--package", driver.name]);
+    }
+    if let Some(target) = target {
+        command.arg("--target-dir").arg(target);
+    }
+    command
+}
+
+/// The image which cargo left in `target`.
+pub(crate) fn built(target: &Path, driver: &Driver, extension: &str) -> PathBuf {
+    target
+        .join(TARGET)
+        .join("driver")
+        .join(format!("{}.{extension}", driver.name))
+}
+
+/// Builds everything into dist/x64.
+pub(crate) fn build() -> Result<()> {
+    let target = root().join("target");
+    process::expect(
+        "build drivers",
+        cargo_build(Some(&target)).env("CARGO_TERM_PROGRESS_WHEN", "never"),
+    )?;
+    let dist = dist();
+    fs::create_dir_all(&dist).with_context(|| format!("cannot make {}", dist.display()))?;
+    let words = inf::Words::current()?;
+    for driver in DRIVERS {
+        for (from, to) in [("exe", "sys"), ("pdb", "pdb")] {
+            let source = built(&target, driver, from);
+            ensure!(source.exists(), "the build left no {}", source.display());
+            replace(&source, &dist.join(format!("{}.{to}", driver.name)))?;
+        }
+        if driver.has_inf {
+            let name = format!("{}.inf", driver.name);
+            let template = root().join("drivers").join(driver.name).join(&name);
+            let text = fs::read_to_string(&template)
+                .with_context(|| format!("cannot read {}", template.display()))?;
+            let text = words
+                .substitute(&text)
+                .with_context(|| format!("{}", template.display()))?;
+            fs::write(dist.join(&name), text)
+                .with_context(|| format!("cannot write dist/x64/{name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// `./x build`.
+pub(crate) fn build_and_say() -> Result<()> {
+    build()?;
+    let mut names: Vec<_> = fs::read_dir(dist())?
+        .filter_map(|entry| entry.ok())
+        .collect();
+    names.sort_by_key(|entry| entry.file_name());
+    for entry in names {
+        println!(
+            "dist/x64/{:<12} {:>9} bytes",
+            entry.file_name().display(),
+            entry.metadata()?.len()
+        );
+    }
+    Ok(())
+}
+
+/// Puts a new file in place in one step: a rig that has the old one mapped keeps it.
+fn replace(from: &Path, to: &Path) -> Result<()> {
+    let temporary = to.with_extension("new");
+    fs::copy(from, &temporary).with_context(|| format!("cannot copy {}", from.display()))?;
+    fs::rename(&temporary, to).with_context(|| format!("cannot write {}", to.display()))
+}

@@ -1,0 +1,252 @@
+//! `./x test`: everything a change must pass, stage by stage, with one summary.
+//!
+//! Every stage runs, whatever happened before it, unless it needs what an earlier one failed to make.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{
+    drivers, image,
+    process::{self, Outcome},
+    reproduce, rig,
+    toolchain::Toolchain,
+};
+
+/// Crates which are built for Windows: the kernel interface and the drivers.
+const WINDOWS_CRATES: &[&str] = &["nt-sys", "nt", "storport", "xen", "xenbus", "xenvbd"];
+
+/// Options of `./x test`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only the stages whose name contains one of these words.
+    stages: Vec<String>,
+    /// List the stages and end.
+    #[arg(long)]
+    list: bool,
+}
+
+/// What a stage found.
+struct Report {
+    passed: usize,
+    failed: usize,
+    /// What to show besides the numbers: a remark, or the output that explains a failure.
+    text: String,
+}
+
+impl Report {
+    fn passed(text: String) -> Self {
+        Self {
+            passed: 1,
+            failed: 0,
+            text,
+        }
+    }
+
+    fn failed(text: String) -> Self {
+        Self {
+            passed: 0,
+            failed: 1,
+            text,
+        }
+    }
+
+    /// A program that only succeeds or fails.
+    fn of_program(outcome: Outcome) -> Self {
+        if outcome.success {
+            Self::passed(String::new())
+        } else {
+            Self::failed(outcome.output)
+        }
+    }
+
+    /// A run of cargo's test harness, counted by the lines `test result: …`.
+    fn of_harness(outcome: Outcome) -> Self {
+        let (mut passed, mut failed) = (0, 0);
+        for line in outcome
+            .output
+            .lines()
+            .filter(|line| line.starts_with("test result:"))
+        {
+            let words: Vec<_> = line.split_whitespace().collect();
+            for pair in words.windows(2) {
+                let number = pair[0].parse::<usize>().unwrap_or(0);
+                match pair[1] {
+                    "passed;" => passed += number,
+                    "failed;" => failed += number,
+                    _ => {}
+                }
+            }
+        }
+        if outcome.success {
+            Self {
+                passed,
+                failed,
+                text: String::new(),
+            }
+        } else {
+            Self {
+                passed,
+                failed: failed.max(1),
+                text: outcome.output,
+            }
+        }
+    }
+}
+
+struct Stage {
+    name: &'static str,
+    what: &'static str,
+    run: fn() -> Result<Report>,
+}
+
+const STAGES: &[Stage] = &[
+    Stage {
+        name: "format",
+        what: "cargo fmt",
+        run: format,
+    },
+    Stage {
+        name: "lint host",
+        what: "clippy on everything that runs on Linux",
+        run: lint_host,
+    },
+    Stage {
+        name: "lint windows",
+        what: "clippy on the drivers and the kernel interface",
+        run: lint_windows,
+    },
+    Stage {
+        name: "unit",
+        what: "unit, property and rig tests",
+        run: unit,
+    },
+    Stage {
+        name: "build",
+        what: "the drivers and the rig",
+        run: build,
+    },
+    Stage {
+        name: "images",
+        what: "headers, imports, exports, resources of the .sys files",
+        run: images,
+    },
+    Stage {
+        name: "reproducible",
+        what: "a second build has the same bytes",
+        run: reproducible,
+    },
+];
+
+/// Runs the stages and says what came of them.
+pub(crate) fn run(options: &Options) -> ExitCode {
+    if options.list {
+        for stage in STAGES {
+            println!("{:<14} {}", stage.name, stage.what);
+        }
+        return ExitCode::SUCCESS;
+    }
+    let wanted = |stage: &&Stage| {
+        options.stages.is_empty()
+            || options
+                .stages
+                .iter()
+                .any(|word| stage.name.contains(word.as_str()))
+    };
+    let started = Instant::now();
+    let (mut passed, mut failed) = (0, 0);
+    for stage in STAGES.iter().filter(wanted) {
+        let began = Instant::now();
+        let report = (stage.run)().unwrap_or_else(|error| Report::failed(format!("{error:#}\n")));
+        passed += report.passed;
+        failed += report.failed;
+        print(stage, &report, began.elapsed());
+    }
+    if passed + failed == 0 {
+        println!("no stage has such a name; ./x test --list names them");
+        return ExitCode::FAILURE;
+    }
+    println!("{:.0} s", started.elapsed().as_secs_f64());
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn print(stage: &Stage, report: &Report, elapsed: Duration) {
+    let verdict = if report.failed == 0 { "ok" } else { "FAILED" };
+    let remark = if report.failed == 0 {
+        report.text.trim()
+    } else {
+        ""
+    };
+    println!(
+        "{:<14} {verdict:<6} {:>4} passed {:>3} failed {:>5.0} s  {remark}",
+        stage.name,
+        report.passed,
+        report.failed,
+        elapsed.as_secs_f64(),
+    );
+    if report.failed != 0 {
+        println!("---- {}: out/log has the whole of it", stage.name);
+        print!("{}", report.text);
+        println!("----");
+    }
+}
+
+fn format() -> Result<Report> {
+    let mut command = Toolchain::current().cargo("fmt");
+    process::run("format", command.args(["--all", "--check"])).map(Report::of_program)
+}
+
+fn lint_host() -> Result<Report> {
+    let mut command = Toolchain::current().cargo("clippy");
+    process::run(
+        "lint host",
+        command.args(["--all-targets", "--", "-Dwarnings"]),
+    )
+    .map(Report::of_program)
+}
+
+fn lint_windows() -> Result<Report> {
+    let mut command = Toolchain::current().cargo_for_windows("clippy");
+    for name in WINDOWS_CRATES {
+        command.args(["--package", name]);
+    }
+    process::run("lint windows", command.args(["--", "-Dwarnings"])).map(Report::of_program)
+}
+
+fn unit() -> Result<Report> {
+    let mut command = Toolchain::current().cargo("test");
+    process::run(
+        "unit",
+        command.args(["--no-fail-fast", "--package", "nt-sys"]),
+    )
+    .map(Report::of_harness)
+}
+
+fn build() -> Result<Report> {
+    drivers::build()?;
+    rig::build()?;
+    Ok(Report::passed(String::new()))
+}
+
+fn images() -> Result<Report> {
+    let problems = image::check_all()?;
+    let failed = problems.len();
+    Ok(Report {
+        passed: drivers::DRIVERS.len().saturating_sub(failed),
+        failed,
+        text: problems.join("\n") + "\n",
+    })
+}
+
+fn reproducible() -> Result<Report> {
+    reproduce::check().map(Report::passed)
+}
