@@ -6,10 +6,11 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::{
     inf, process,
+    seal::seal,
     toolchain::{TARGET, Toolchain, root},
 };
 
@@ -55,12 +56,16 @@ pub(crate) fn cargo_build(target: Option<&Path>) -> Command {
     command
 }
 
-/// The image which cargo left in `target`.
-pub(crate) fn built(target: &Path, driver: &Driver, extension: &str) -> PathBuf {
-    target
-        .join(TARGET)
-        .join("driver")
-        .join(format!("{}.{extension}", driver.name))
+/// The finished image and its .pdb, from what cargo left in `target`.
+pub(crate) fn finished(target: &Path, driver: &Driver) -> Result<(Vec<u8>, Vec<u8>)> {
+    let read = |extension: &str| {
+        let file = format!("{}.{extension}", driver.name);
+        let path = target.join(TARGET).join("driver").join(file);
+        fs::read(&path).with_context(|| format!("the build left no {}", path.display()))
+    };
+    let (mut image, mut pdb) = (read("exe")?, read("pdb")?);
+    seal(&mut image, &mut pdb).with_context(|| format!("{}.sys", driver.name))?;
+    Ok((image, pdb))
 }
 
 /// Builds everything into dist/x64.
@@ -74,11 +79,9 @@ pub(crate) fn build() -> Result<()> {
     fs::create_dir_all(&dist).with_context(|| format!("cannot make {}", dist.display()))?;
     let words = inf::Words::current()?;
     for driver in DRIVERS {
-        for (from, to) in [("exe", "sys"), ("pdb", "pdb")] {
-            let source = built(&target, driver, from);
-            ensure!(source.exists(), "the build left no {}", source.display());
-            replace(&source, &dist.join(format!("{}.{to}", driver.name)))?;
-        }
+        let (image, pdb) = finished(&target, driver)?;
+        replace(&dist.join(format!("{}.sys", driver.name)), &image)?;
+        replace(&dist.join(format!("{}.pdb", driver.name)), &pdb)?;
         if driver.has_inf {
             let name = format!("{}.inf", driver.name);
             let template = root().join("drivers").join(driver.name).join(&name);
@@ -112,8 +115,9 @@ pub(crate) fn build_and_say() -> Result<()> {
 }
 
 /// Puts a new file in place in one step: a rig that has the old one mapped keeps it.
-fn replace(from: &Path, to: &Path) -> Result<()> {
-    let temporary = to.with_extension("new");
-    fs::copy(from, &temporary).with_context(|| format!("cannot copy {}", from.display()))?;
-    fs::rename(&temporary, to).with_context(|| format!("cannot write {}", to.display()))
+fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, content)
+        .with_context(|| format!("cannot write {}", temporary.display()))?;
+    fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Offset of the checksum field from the start of the PE signature: signature, file header, optional header up to it.
-const CHECKSUM_OFFSET: usize = 4 + 20 + 64;
+pub(crate) const CHECKSUM_OFFSET: usize = 4 + 20 + 64;
 
 /// `./x check-images`.
 pub(crate) fn check_all_and_say() -> Result<()> {
@@ -252,7 +252,7 @@ impl<'a> Image<'a> {
 }
 
 /// The image checksum: the ones-complement sum of 16-bit words without the field itself, plus the length.
-fn checksum(bytes: &[u8], field: usize) -> u32 {
+pub(crate) fn checksum(bytes: &[u8], field: usize) -> u32 {
     let mut sum: u64 = 0;
     for (index, pair) in bytes.chunks(2).enumerate() {
         let at = index * 2;

@@ -9,6 +9,7 @@ mod inf;
 mod process;
 mod reproduce;
 mod rig;
+mod seal;
 mod test;
 mod toolchain;
 

@@ -1,15 +1,12 @@
 //! Two builds, the same bytes: the images of dist/x64 against those of a clean build in another folder.
 
-use std::{
-    collections::hash_map::DefaultHasher,
-    fs,
-    hash::{Hash, Hasher},
-};
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
 
 use crate::{
-    drivers::{DRIVERS, built, cargo_build, dist},
+    drivers::{DRIVERS, cargo_build, dist, finished},
     process,
     toolchain::root,
 };
@@ -23,9 +20,9 @@ pub(crate) fn check() -> Result<String> {
             fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
         })
         .collect::<Result<Vec<_>>>()?;
-    let mut hasher = DefaultHasher::new();
-    images.hash(&mut hasher);
-    let digest = format!("{:016x}", hasher.finish());
+    let mut hasher = Sha256::new();
+    images.iter().for_each(|image| hasher.update(image));
+    let digest = format!("{:x}", hasher.finalize());
     let proven = root().join("target/reproduced");
     if fs::read_to_string(&proven).is_ok_and(|text| text == digest) {
         return Ok("unchanged since it was shown".to_owned());
@@ -38,7 +35,7 @@ pub(crate) fn check() -> Result<String> {
     }
     process::expect("second build", &mut cargo_build(Some(&target)))?;
     for (driver, image) in DRIVERS.iter().zip(&images) {
-        let again = fs::read(built(&target, driver, "exe"))?;
+        let (again, _) = finished(&target, driver)?;
         ensure!(
             again == *image,
             "{}.sys: two builds differ; compare dist/x64 with {}",
