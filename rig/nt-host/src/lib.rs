@@ -1,2 +1,26 @@
 //! An NT executive as a library.
+//!
+//! Loads unmodified x64 drivers, gives them the kernel functions which Windows documents, and runs them on virtual
+//! CPUs with a scheduler of its own. Everything it needs from below comes through one trait, [`Platform`]: memory,
+//! time, sleep, a log and an end.
+//!
+//! The kernel's exports carry no context, so there is one executive in a process: [`init`] makes it, [`host`] finds it.
+//!
+//! ```text
+//!   driver.sys ──imports──> exports (ke, ex, mm, ob, rtl, dbg, io, po, cm)  ──> Platform
+//! ```
 #![no_std]
+#![allow(non_snake_case, reason = "kernel functions keep the names by which drivers import them")]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod export;
+pub mod host;
+pub mod platform;
+pub mod sync;
+
+pub use export::Export;
+pub use host::{Config, host, init};
+pub use platform::{Platform, Protection};

@@ -1,0 +1,96 @@
+//! The table of what drivers can import: which module, which name, which address.
+//!
+//! Each file that implements kernel functions lists them with [`exports!`]; [`tables`] is the list of those lists.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+
+use crate::sync::Once;
+
+/// One importable function or variable.
+#[derive(Clone, Copy)]
+pub struct Export {
+    /// The module in whose export table Windows has it, in lower case ("ntoskrnl.exe", "hal.dll", "storport.sys").
+    pub module: &'static str,
+    /// Its name, exactly as imported.
+    pub name: &'static str,
+    /// What an import slot receives.
+    pub address: *const (),
+    /// Functions are called, data is read through the slot.
+    pub kind: Kind,
+}
+
+/// What an import slot points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A function with the x64 Windows calling convention.
+    Function,
+    /// A variable.
+    Data,
+}
+
+// SAFETY: the address is that of a function or of a static variable which is itself safe to share.
+unsafe impl Sync for Export {}
+// SAFETY: as for `Sync`.
+unsafe impl Send for Export {}
+
+/// Defines `pub static EXPORTS: &[Export]` from the functions (and statics) in scope:
+/// `exports!("ntoskrnl.exe": KeSetEvent, KeResetEvent; data InitSafeBootMode);`
+#[macro_export]
+macro_rules! exports {
+    ($module:literal: $($name:ident),* $(,)? $(; data $($data:ident),* $(,)?)?) => {
+        /// What this file gives to drivers.
+        pub static EXPORTS: &[$crate::Export] = &[
+            $($crate::Export {
+                module: $module,
+                name: stringify!($name),
+                address: $name as *const (),
+                kind: $crate::export::Kind::Function,
+            },)*
+            $($($crate::Export {
+                module: $module,
+                name: stringify!($data),
+                address: (&raw const $data).cast(),
+                kind: $crate::export::Kind::Data,
+            },)*)?
+        ];
+    };
+}
+
+/// Every list of exports in this crate.
+fn tables() -> impl Iterator<Item = &'static [Export]> {
+    [].into_iter()
+}
+
+static INDEX: Once<BTreeMap<(String, &'static str), Export>> = Once::new();
+
+/// Builds the index from this crate's tables and `more` (port drivers that live in crates of their own).
+pub(crate) fn register(more: &[&'static [Export]]) {
+    let mut index = BTreeMap::new();
+    for table in tables().chain(more.iter().copied()) {
+        for export in table {
+            index.insert((export.module.to_ascii_lowercase(), export.name), *export);
+        }
+    }
+    INDEX.set(index);
+}
+
+/// The export `name` of `module` (any case). The kernel and the HAL stand in for each other, since functions moved
+/// between them over Windows' releases.
+pub fn find(module: &str, name: &str) -> Option<Export> {
+    let index = INDEX.get()?;
+    let module = module.to_ascii_lowercase();
+    let alternative = match module.as_str() {
+        "ntoskrnl.exe" => Some("hal.dll"),
+        "hal.dll" => Some("ntoskrnl.exe"),
+        _ => None,
+    };
+    let look = |module: &str| index.get(&(String::from(module), name)).copied();
+    look(&module).or_else(|| alternative.and_then(look))
+}
+
+/// Whether any export belongs to `module` (any case): a module provided by the executive rather than by a file.
+pub fn is_provided(module: &str) -> bool {
+    let module = module.to_ascii_lowercase();
+    INDEX.get().is_some_and(|index| index.range((module.clone(), "")..).next().is_some_and(|(key, _)| key.0 == module))
+}

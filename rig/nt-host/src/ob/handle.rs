@@ -1,0 +1,75 @@
+//! The handle table of the system process.
+
+use alloc::collections::BTreeMap;
+use core::ffi::c_void;
+use core::ptr::NonNull;
+
+use super::ObjectType;
+use crate::sync::Mutex;
+
+/// A handle: a multiple of four, as Windows gives them; 0 is none.
+pub type Handle = usize;
+
+struct Table {
+    objects: BTreeMap<Handle, Entry>,
+    next: Handle,
+}
+
+struct Entry(NonNull<c_void>);
+// SAFETY: an entry owns a reference to an object; objects may be used from any thread.
+unsafe impl Send for Entry {}
+
+static TABLE: Mutex<Table> = Mutex::new(Table { objects: BTreeMap::new(), next: 4 });
+
+/// Why a handle names no usable object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandleError {
+    /// No such handle: STATUS_INVALID_HANDLE.
+    Invalid,
+    /// The object is of another type: STATUS_OBJECT_TYPE_MISMATCH.
+    WrongType,
+}
+
+/// A handle to the object, which keeps a reference of its own.
+///
+/// # Safety
+/// `body` is the body of a live object.
+pub unsafe fn open(body: NonNull<c_void>) -> Handle {
+    // SAFETY: the caller's promise.
+    unsafe { super::reference(body) };
+    let mut table = TABLE.lock();
+    let handle = table.next;
+    table.next += 4;
+    table.objects.insert(handle, Entry(body));
+    handle
+}
+
+/// The object behind `handle` with a reference for the caller, if it is of type `kind` (any type for `None`).
+pub fn reference(
+    handle: Handle,
+    kind: Option<&'static ObjectType>,
+) -> Result<NonNull<c_void>, HandleError> {
+    let table = TABLE.lock();
+    let body = table.objects.get(&handle).ok_or(HandleError::Invalid)?.0;
+    // SAFETY: the table holds a reference, so the object lives.
+    let actual = unsafe { super::type_of(body) };
+    if kind.is_some_and(|kind| !core::ptr::eq(kind, actual)) {
+        return Err(HandleError::WrongType);
+    }
+    // SAFETY: the table holds a reference, so the object lives.
+    unsafe { super::reference(body) };
+    Ok(body)
+}
+
+/// Closes a handle and drops its reference.
+pub fn close(handle: Handle) -> Result<(), HandleError> {
+    let entry = TABLE.lock().objects.remove(&handle).ok_or(HandleError::Invalid)?;
+    // SAFETY: the handle owned this reference.
+    unsafe { super::dereference(entry.0) };
+    Ok(())
+}
+
+/// Handles open now; for the verifier's report at the end.
+pub fn open_count() -> usize {
+    TABLE.lock().objects.len()
+}
