@@ -59,7 +59,25 @@ macro_rules! exports {
 
 /// Every list of exports in this crate.
 fn tables() -> impl Iterator<Item = &'static [Export]> {
-    [].into_iter()
+    [
+        crate::ke::affinity::EXPORTS,
+        crate::ke::bugcheck::EXPORTS,
+        crate::ke::dpc::EXPORTS,
+        crate::ke::event::EXPORTS,
+        crate::ke::interrupt::EXPORTS,
+        crate::ke::ipi::EXPORTS,
+        crate::ke::irql::EXPORTS,
+        crate::ke::mutex::EXPORTS,
+        crate::ke::spinlock::EXPORTS,
+        crate::ke::thread::EXPORTS,
+        crate::ke::time::EXPORTS,
+        crate::ke::timer::EXPORTS,
+        crate::ke::wait::EXPORTS,
+        crate::mm::pool::EXPORTS,
+        crate::ob::EXPORTS,
+        crate::rtl::random::EXPORTS,
+    ]
+    .into_iter()
 }
 
 static INDEX: Once<BTreeMap<(String, &'static str), Export>> = Once::new();
@@ -92,5 +110,10 @@ pub fn find(module: &str, name: &str) -> Option<Export> {
 /// Whether any export belongs to `module` (any case): a module provided by the executive rather than by a file.
 pub fn is_provided(module: &str) -> bool {
     let module = module.to_ascii_lowercase();
-    INDEX.get().is_some_and(|index| index.range((module.clone(), "")..).next().is_some_and(|(key, _)| key.0 == module))
+    INDEX.get().is_some_and(|index| {
+        index
+            .range((module.clone(), "")..)
+            .next()
+            .is_some_and(|(key, _)| key.0 == module)
+    })
 }

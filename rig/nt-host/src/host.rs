@@ -19,7 +19,11 @@ pub struct Config {
 impl Default for Config {
     /// Windows 10 22H2 without start options.
     fn default() -> Self {
-        Self { version: (10, 0, 19045), start_options: String::new(), exports: alloc::vec::Vec::new() }
+        Self {
+            version: (10, 0, 19045),
+            start_options: String::new(),
+            exports: alloc::vec::Vec::new(),
+        }
     }
 }
 
@@ -49,8 +53,12 @@ static HOST: Once<Host> = Once::new();
 /// When it was made before.
 pub fn init(platform: &'static dyn Platform, config: Config) {
     let exports = config.exports.clone();
-    assert!(HOST.set(Host { platform, config }), "one executive per process");
+    assert!(
+        HOST.set(Host { platform, config }),
+        "one executive per process"
+    );
     crate::export::register(&exports);
+    crate::ke::processor::init(platform.cpus());
 }
 
 /// The executive.
@@ -58,7 +66,8 @@ pub fn init(platform: &'static dyn Platform, config: Config) {
 /// # Panics
 /// Before [`init`].
 pub fn host() -> &'static Host {
-    HOST.get().expect("the executive exists before its functions are called")
+    HOST.get()
+        .expect("the executive exists before its functions are called")
 }
 
 /// The platform of the executive; short for `host().platform()`.

@@ -10,7 +10,11 @@
 //!   driver.sys ──imports──> exports (ke, ex, mm, ob, rtl, dbg, io, po, cm)  ──> Platform
 //! ```
 #![no_std]
-#![allow(non_snake_case, reason = "kernel functions keep the names by which drivers import them")]
+#![allow(
+    non_snake_case,
+    non_upper_case_globals,
+    reason = "kernel functions keep the names by which drivers import them"
+)]
 
 extern crate alloc;
 #[cfg(test)]
@@ -18,7 +22,12 @@ extern crate std;
 
 pub mod export;
 pub mod host;
+pub mod ke;
+pub mod mm;
+pub mod ob;
+pub mod pe;
 pub mod platform;
+pub mod rtl;
 pub mod sync;
 
 pub use export::Export;

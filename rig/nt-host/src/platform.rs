@@ -91,6 +91,10 @@ pub unsafe trait Platform: Sync {
     /// Whatever still uses the range accepts the new protection.
     unsafe fn protect(&self, base: NonNull<u8>, pages: usize, protection: Protection);
 
+    /// An interrupt routine has returned on `cpu`, or the CPU is about to sleep: the moment at which a hypervisor
+    /// re-evaluates level-triggered lines.
+    fn interrupt_done(&self, cpu: u32);
+
     /// Writes a line (without its end) to the machine's log.
     fn log(&self, line: &str);
 

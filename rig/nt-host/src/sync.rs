@@ -20,7 +20,10 @@ unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 impl<T> Mutex<T> {
     /// A free lock around `data`.
     pub const fn new(data: T) -> Self {
-        Self { locked: AtomicBool::new(false), data: UnsafeCell::new(data) }
+        Self {
+            locked: AtomicBool::new(false),
+            data: UnsafeCell::new(data),
+        }
     }
 }
 
@@ -76,7 +79,10 @@ pub struct Once<T: 'static> {
 impl<T: Sync + 'static> Once<T> {
     /// An unset value.
     pub const fn new() -> Self {
-        Self { value: Mutex::new(None), ready: core::sync::atomic::AtomicPtr::new(core::ptr::null_mut()) }
+        Self {
+            value: Mutex::new(None),
+            ready: core::sync::atomic::AtomicPtr::new(core::ptr::null_mut()),
+        }
     }
 
     /// Sets the value; `false` (and the value dropped) when it was set before.

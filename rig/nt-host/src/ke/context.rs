@@ -49,8 +49,17 @@ pub unsafe fn prepare(
     argument: *mut u8,
 ) -> Context {
     // r15, r14, r13, r12, rbx, rbp, return address, two words so that RSP is aligned at the call.
-    let frame: [usize; 9] =
-        [0, 0, argument as usize, entry as usize, 0, 0, trampoline as *const () as usize, 0, 0];
+    let frame: [usize; 9] = [
+        0,
+        0,
+        argument as usize,
+        entry as usize,
+        0,
+        0,
+        trampoline as *const () as usize,
+        0,
+        0,
+    ];
     let context = top.wrapping_sub(size_of_val(&frame)).cast::<[usize; 9]>();
     // SAFETY: the caller's promise: the words below `top` are writable.
     unsafe { context.write(frame) };

@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, Ordering};
 
 use nt_sys::{
     DISPATCHER_HEADER, EventNotificationObject, EventSynchronizationObject, KMUTEX, LIST_ENTRY,
-    MutantObject, SemaphoreObject, ThreadObject, TimerNotificationObject, TimerSynchronizationObject,
-    UCHAR,
+    MutantObject, SemaphoreObject, ThreadObject, TimerNotificationObject,
+    TimerSynchronizationObject, UCHAR,
 };
 
 use super::thread::Thread;
@@ -36,8 +36,16 @@ const _: () = assert!(size_of::<WaitBlock>() <= size_of::<nt_sys::KWAIT_BLOCK>()
 impl WaitBlock {
     /// A block that hangs on no object.
     pub const fn new() -> Self {
-        let link = LIST_ENTRY { Flink: null_mut(), Blink: null_mut() };
-        Self { link, thread: core::ptr::null(), outcome: 0, linked: false }
+        let link = LIST_ENTRY {
+            Flink: null_mut(),
+            Blink: null_mut(),
+        };
+        Self {
+            link,
+            thread: core::ptr::null(),
+            outcome: 0,
+            linked: false,
+        }
     }
 }
 
@@ -49,7 +57,10 @@ pub(super) fn header(kind: UCHAR, size: usize, state: i32) -> DISPATCHER_HEADER 
         Size: (size / 4) as UCHAR,
         Reserved: 0,
         SignalState: state,
-        WaitListHead: LIST_ENTRY { Flink: null_mut(), Blink: null_mut() },
+        WaitListHead: LIST_ENTRY {
+            Flink: null_mut(),
+            Blink: null_mut(),
+        },
     }
 }
 
@@ -60,7 +71,12 @@ pub(super) fn header(kind: UCHAR, size: usize, state: i32) -> DISPATCHER_HEADER 
 pub(super) unsafe fn init_list(object: Object) {
     let list = object.list();
     // SAFETY: the caller's promise.
-    unsafe { list.write(LIST_ENTRY { Flink: list, Blink: list }) };
+    unsafe {
+        list.write(LIST_ENTRY {
+            Flink: list,
+            Blink: list,
+        })
+    };
 }
 
 /// A pointer to an initialised dispatcher object.
@@ -176,7 +192,8 @@ impl Locked {
             SemaphoreObject => self.set_state(self.state() - 1),
             MutantObject => {
                 self.set_state(self.state() - 1);
-                self.owner().store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
+                self.owner()
+                    .store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
             }
             EventNotificationObject | ThreadObject | TimerNotificationObject => {}
             kind => bugcheck::breach(format_args!("waits for an object of unknown type {kind}")),
@@ -191,9 +208,19 @@ impl Locked {
         let head = self.0.list();
         // SAFETY: the list is initialised and the lock is held.
         let last = unsafe { (*head).Blink };
-        let link = LIST_ENTRY { Flink: head, Blink: last };
+        let link = LIST_ENTRY {
+            Flink: head,
+            Blink: last,
+        };
         // SAFETY: the caller gives the block to us until it is unlinked.
-        unsafe { block.write(WaitBlock { link, thread, outcome, linked: true }) };
+        unsafe {
+            block.write(WaitBlock {
+                link,
+                thread,
+                outcome,
+                linked: true,
+            })
+        };
         // SAFETY: `last` is the head or a block whose owner waits for its unlinking.
         unsafe { (*last).Flink = block.cast() };
         // SAFETY: the lock is held.
@@ -225,13 +252,23 @@ impl Locked {
         let mut entry = unsafe { (*head).Flink };
         if entry.is_null() {
             drop(self);
-            bugcheck::breach(format_args!("uses a dispatcher object that was not initialised"));
+            bugcheck::breach(format_args!(
+                "uses a dispatcher object that was not initialised"
+            ));
         }
-        let mut woken = WakeList { first: null_mut(), last: null_mut() };
+        let mut woken = WakeList {
+            first: null_mut(),
+            last: null_mut(),
+        };
         while entry != head && self.state() > 0 {
             let block: *mut WaitBlock = entry.cast();
             // SAFETY: the lock is held, so the block is linked, and its owner waits for its unlinking.
-            let WaitBlock { link, thread, outcome, .. } = unsafe { block.read() };
+            let WaitBlock {
+                link,
+                thread,
+                outcome,
+                ..
+            } = unsafe { block.read() };
             entry = link.Flink;
             // SAFETY: the block's owner cannot end while its block is linked.
             let thread = unsafe { &*thread };
@@ -261,7 +298,9 @@ impl WakeList {
         thread.next.store(null_mut(), Ordering::Relaxed);
         match NonNull::new(self.last) {
             // SAFETY: threads on the list are claimed: they do not run before they are made ready.
-            Some(last) => unsafe { last.as_ref() }.next.store(pointer, Ordering::Relaxed),
+            Some(last) => unsafe { last.as_ref() }
+                .next
+                .store(pointer, Ordering::Relaxed),
             None => self.first = pointer,
         }
         self.last = pointer;

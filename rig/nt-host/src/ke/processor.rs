@@ -144,7 +144,9 @@ pub fn current() -> &'static Processor {
     let block: *const Processor;
     // SAFETY: on a virtual CPU the GS base points to the processor block (`Platform`'s promise), which has its own
     // address at 0x18. The instruction reads nothing else.
-    unsafe { asm!("mov {}, gs:[0x18]", out(reg) block, options(nostack, readonly, preserves_flags)) };
+    unsafe {
+        asm!("mov {}, gs:[0x18]", out(reg) block, options(nostack, readonly, preserves_flags))
+    };
     // SAFETY: processor blocks live forever.
     unsafe { &*block }
 }

@@ -64,11 +64,17 @@ unsafe impl Send for ReadyQueue {}
 
 impl ReadyQueue {
     const fn new() -> Self {
-        Self { heads: [null_mut(); PRIORITIES], tails: [null_mut(); PRIORITIES], occupied: 0 }
+        Self {
+            heads: [null_mut(); PRIORITIES],
+            tails: [null_mut(); PRIORITIES],
+            occupied: 0,
+        }
     }
 
     fn best(&self) -> Option<usize> {
-        self.occupied.checked_ilog2().map(|priority| priority as usize)
+        self.occupied
+            .checked_ilog2()
+            .map(|priority| priority as usize)
     }
 
     fn push(&mut self, thread: &Thread, priority: usize) {
@@ -119,14 +125,20 @@ pub fn next_home() -> u32 {
 pub fn cpu_main(cpu: u32) {
     let cpu = processor::processor_block(cpu);
     let idle = Thread::idle(cpu.number).expect("memory for an idle thread");
-    cpu.scheduler.idle.store(core::ptr::from_ref(idle).cast_mut(), Ordering::Relaxed);
-    cpu.current_thread.store(core::ptr::from_ref(idle).cast_mut(), Ordering::Relaxed);
+    cpu.scheduler
+        .idle
+        .store(core::ptr::from_ref(idle).cast_mut(), Ordering::Relaxed);
+    cpu.current_thread
+        .store(core::ptr::from_ref(idle).cast_mut(), Ordering::Relaxed);
     let stack = Stack::new().expect("memory for a DPC stack");
-    cpu.scheduler.dpc_stack.store(stack.top(), Ordering::Relaxed);
+    cpu.scheduler
+        .dpc_stack
+        .store(stack.top(), Ordering::Relaxed);
     // The stack lives as long as the CPU; a stopped machine does not give it back.
     core::mem::forget(stack);
     while !STOP.load(Ordering::Acquire) {
-        cpu.pending.fetch_and(!pending::RESCHEDULE, Ordering::AcqRel);
+        cpu.pending
+            .fetch_and(!pending::RESCHEDULE, Ordering::AcqRel);
         while ipi::deliver(cpu, DISPATCH_LEVEL) || interrupt::deliver(cpu, DISPATCH_LEVEL) {}
         dpc::drain(cpu);
         let next = cpu.scheduler.ready.lock().pop();
@@ -142,16 +154,22 @@ fn run(cpu: &'static Processor, thread: &'static Thread) {
     let scheduler = &cpu.scheduler;
     let pointer = core::ptr::from_ref(thread).cast_mut();
     cpu.current_thread.store(pointer, Ordering::Relaxed);
-    scheduler.priority.store(thread.priority.load(Ordering::Relaxed), Ordering::Relaxed);
-    scheduler.since.store(platform().interrupt_time(), Ordering::Relaxed);
+    scheduler
+        .priority
+        .store(thread.priority.load(Ordering::Relaxed), Ordering::Relaxed);
+    scheduler
+        .since
+        .store(platform().interrupt_time(), Ordering::Relaxed);
     scheduler.expired.store(false, Ordering::Relaxed);
-    cpu.irql.store(thread.irql.load(Ordering::Relaxed), Ordering::Relaxed);
+    cpu.irql
+        .store(thread.irql.load(Ordering::Relaxed), Ordering::Relaxed);
     let to = thread.context.load(Ordering::Relaxed);
     // SAFETY: the thread came out of the ready queue of its home CPU, so it is suspended, and `to` is its context.
     unsafe { context::switch(scheduler.context.as_ptr(), to) };
     cpu.irql.store(DISPATCH_LEVEL, Ordering::Relaxed);
     scheduler.priority.store(-1, Ordering::Relaxed);
-    cpu.current_thread.store(scheduler.idle.load(Ordering::Relaxed), Ordering::Relaxed);
+    cpu.current_thread
+        .store(scheduler.idle.load(Ordering::Relaxed), Ordering::Relaxed);
     let disposition = thread.disposition.load(Ordering::Relaxed);
     if disposition == Disposition::Ready as u8 {
         ready(thread);
@@ -169,8 +187,12 @@ pub(super) fn switch_out(disposition: Disposition) {
     {
         super::bugcheck::breach(format_args!("waits in a DPC or interrupt routine"));
     }
-    thread.disposition.store(disposition as u8, Ordering::Relaxed);
-    thread.irql.store(cpu.irql.load(Ordering::Relaxed), Ordering::Relaxed);
+    thread
+        .disposition
+        .store(disposition as u8, Ordering::Relaxed);
+    thread
+        .irql
+        .store(cpu.irql.load(Ordering::Relaxed), Ordering::Relaxed);
     let to = cpu.scheduler.context.load(Ordering::Relaxed);
     // SAFETY: the loop is suspended in `run`, and `to` is where.
     unsafe { context::switch(thread.context.as_ptr(), to) };
@@ -191,7 +213,8 @@ pub(super) fn preempt(cpu: &Processor, irql: KIRQL) -> bool {
     if irql >= DISPATCH_LEVEL {
         return false;
     }
-    cpu.pending.fetch_and(!pending::RESCHEDULE, Ordering::AcqRel);
+    cpu.pending
+        .fetch_and(!pending::RESCHEDULE, Ordering::AcqRel);
     let Some(best) = cpu.scheduler.ready.lock().best() else {
         return false;
     };
@@ -234,5 +257,9 @@ pub(super) fn migrate(cpu: u32) {
 /// A line about each CPU for reports.
 pub(super) fn describe(cpu: &Processor) -> alloc::string::String {
     let thread = cpu.current_thread.load(Ordering::Relaxed);
-    format!("cpu {}: IRQL {}, thread {thread:p}", cpu.number, cpu.irql.load(Ordering::Relaxed))
+    format!(
+        "cpu {}: IRQL {}, thread {thread:p}",
+        cpu.number,
+        cpu.irql.load(Ordering::Relaxed)
+    )
 }

@@ -49,12 +49,17 @@ fn contended(lock: *mut KSPIN_LOCK, word: &AtomicUsize, owner: usize, holder: us
         bugcheck::bug_check(
             bugcheck::SPIN_LOCK_INIT_FAILURE,
             [lock as u64, holder as u64, 0, 0],
-            format_args!("acquires spin lock {lock:p}, which was never initialised (it holds {holder:#x})"),
+            format_args!(
+                "acquires spin lock {lock:p}, which was never initialised (it holds {holder:#x})"
+            ),
         );
     }
     let start = platform().interrupt_time();
     let mut spins = 0u32;
-    while word.compare_exchange_weak(0, owner, Ordering::Acquire, Ordering::Relaxed).is_err() {
+    while word
+        .compare_exchange_weak(0, owner, Ordering::Acquire, Ordering::Relaxed)
+        .is_err()
+    {
         poll();
         platform().relax();
         spins = spins.wrapping_add(1);
@@ -156,7 +161,10 @@ pub unsafe extern "win64" fn KeTryToAcquireSpinLockAtDpcLevel(lock: *mut KSPIN_L
     let owner = processor::current().number as usize + 1;
     // SAFETY: the caller's promise.
     let word = unsafe { word(lock) };
-    u8::from(word.compare_exchange(0, owner, Ordering::Acquire, Ordering::Relaxed).is_ok())
+    u8::from(
+        word.compare_exchange(0, owner, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok(),
+    )
 }
 
 exports!(

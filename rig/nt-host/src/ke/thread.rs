@@ -16,7 +16,10 @@ use crate::exports;
 use crate::ob::{self, ObjectType, handle};
 
 /// The type of thread objects: what `*PsThreadType` is.
-pub static THREAD: ObjectType = ObjectType { name: "Thread", delete };
+pub static THREAD: ObjectType = ObjectType {
+    name: "Thread",
+    delete,
+};
 
 /// What drivers read to get the thread type (wdm.h: `extern POBJECT_TYPE *PsThreadType`).
 pub static PsThreadType: &ObjectType = &THREAD;
@@ -90,7 +93,11 @@ impl Thread {
         let thread = ob::create(
             &THREAD,
             Thread {
-                header: UnsafeCell::new(dispatcher::header(nt_sys::ThreadObject, size_of::<Thread>(), 0)),
+                header: UnsafeCell::new(dispatcher::header(
+                    nt_sys::ThreadObject,
+                    size_of::<Thread>(),
+                    0,
+                )),
                 context: AtomicPtr::new(null_mut()),
                 home: AtomicU32::new(home),
                 priority: AtomicI32::new(priority),
@@ -215,7 +222,11 @@ pub unsafe extern "win64" fn PsCreateSystemThread(
     let Some(routine) = routine else {
         return nt_sys::STATUS_INVALID_PARAMETER;
     };
-    let Some(thread) = spawn(scheduler::next_home(), owner, Start::Driver(routine, context)) else {
+    let Some(thread) = spawn(
+        scheduler::next_home(),
+        owner,
+        Start::Driver(routine, context),
+    ) else {
         return nt_sys::STATUS_INSUFFICIENT_RESOURCES;
     };
     let body = thread.as_pvoid();
@@ -242,7 +253,9 @@ pub extern "win64" fn PsTerminateSystemThread(_status: NTSTATUS) -> NTSTATUS {
 pub unsafe extern "win64" fn KeSetPriorityThread(thread: *mut Thread, priority: i32) -> i32 {
     bugcheck::irql_at_most("KeSetPriorityThread", PASSIVE_LEVEL);
     if !(1..=nt_sys::HIGH_PRIORITY).contains(&priority) {
-        bugcheck::breach(format_args!("KeSetPriorityThread with priority {priority}, not in 1..31"));
+        bugcheck::breach(format_args!(
+            "KeSetPriorityThread with priority {priority}, not in 1..31"
+        ));
     }
     // SAFETY: the caller's promise.
     let thread = unsafe { &*thread };

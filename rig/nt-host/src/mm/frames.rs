@@ -35,7 +35,12 @@ fn with<R>(body: impl FnOnce(&mut Bitmap) -> R) -> R {
 impl Bitmap {
     fn new(frames: u64) -> Self {
         let words = vec![0; frames.div_ceil(64) as usize];
-        let mut bitmap = Self { words, frames, hint: FIRST, used: 0 };
+        let mut bitmap = Self {
+            words,
+            frames,
+            hint: FIRST,
+            used: 0,
+        };
         for frame in 0..FIRST.min(frames) {
             bitmap.set(frame, true);
         }
@@ -50,7 +55,11 @@ impl Bitmap {
     fn set(&mut self, frame: Frame, used: bool) {
         let word = &mut self.words[(frame / 64) as usize];
         let bit = 1 << (frame % 64);
-        assert_eq!(*word & bit != 0, !used, "frame {frame:#x} given or freed twice");
+        assert_eq!(
+            *word & bit != 0,
+            !used,
+            "frame {frame:#x} given or freed twice"
+        );
         if used {
             *word |= bit;
             self.used += 1;
@@ -89,8 +98,9 @@ impl Bitmap {
     fn allocate(&mut self, count: u64, limit: u64) -> Option<Frame> {
         let limit = limit.min(self.frames);
         let hint = if self.hint < limit { self.hint } else { FIRST };
-        let start =
-            self.run(count, hint, limit).or_else(|| self.run(count, FIRST.min(limit), limit))?;
+        let start = self
+            .run(count, hint, limit)
+            .or_else(|| self.run(count, FIRST.min(limit), limit))?;
         for frame in start..start + count {
             self.set(frame, true);
         }

@@ -57,8 +57,12 @@ struct Block(NonNull<Header>);
 // SAFETY: a free block belongs to the pool, which is behind a lock.
 unsafe impl Send for Block {}
 
-static SMALL: [Mutex<Class>; CLASSES.len()] =
-    [const { Mutex::new(Class { free: VecDeque::new(), pages: Vec::new() }) }; CLASSES.len()];
+static SMALL: [Mutex<Class>; CLASSES.len()] = [const {
+    Mutex::new(Class {
+        free: VecDeque::new(),
+        pages: Vec::new(),
+    })
+}; CLASSES.len()];
 
 #[derive(Clone, Copy)]
 struct Large {
@@ -135,7 +139,12 @@ fn allocate_small(class: usize, owner: u32, size: usize, tag: Tag) -> Option<Non
         let last = unsafe { block.0.as_ref() };
         bugcheck::bug_check(
             bugcheck::SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION,
-            [body.as_ptr() as u64 + at as u64, u64::from(last.owner), last.size as u64, 0],
+            [
+                body.as_ptr() as u64 + at as u64,
+                u64::from(last.owner),
+                last.size as u64,
+                0,
+            ],
             format_args!(
                 "pool block {body:p} (last tag '{}', {} bytes) was written at +{at:#x} after it was freed",
                 tag_text(last.tag),
@@ -145,8 +154,14 @@ fn allocate_small(class: usize, owner: u32, size: usize, tag: Tag) -> Option<Non
     }
     bytes[..size].fill(FRESH);
     bytes[size..].fill(RED);
-    let header =
-        Header { magic: LIVE, tag, owner, class: class as u32, size, check: check(size, owner) };
+    let header = Header {
+        magic: LIVE,
+        tag,
+        owner,
+        class: class as u32,
+        size,
+        check: check(size, owner),
+    };
     // SAFETY: the block is the pool's and starts with room for a header.
     unsafe { block.0.write(header) };
     Some(body)
@@ -161,7 +176,14 @@ impl Class {
         for index in 0..PAGE_SIZE / CLASSES[class] {
             // SAFETY: the block lies within the page.
             let block = unsafe { start.add(index * CLASSES[class]) }.cast::<Header>();
-            let header = Header { magic: FREED, tag: [0; 4], owner: 0, class: 0, size: 0, check: 0 };
+            let header = Header {
+                magic: FREED,
+                tag: [0; 4],
+                owner: 0,
+                class: 0,
+                size: 0,
+                check: 0,
+            };
             // SAFETY: the page is ours and the block is as long as a header at least.
             unsafe { block.write(header) };
             self.free.push_back(Block(block));
@@ -180,7 +202,15 @@ fn allocate_large(owner: u32, size: usize, tag: Tag) -> Option<NonNull<u8>> {
     let tail = unsafe { start.add(size) };
     // SAFETY: the rest of the last page belongs to the allocation.
     unsafe { tail.write_bytes(RED, pages * PAGE_SIZE - size) };
-    LARGE.lock().insert(start.as_ptr() as usize, Large { tag, owner, size, pages });
+    LARGE.lock().insert(
+        start.as_ptr() as usize,
+        Large {
+            tag,
+            owner,
+            size,
+            pages,
+        },
+    );
     Some(start)
 }
 
@@ -241,7 +271,12 @@ pub fn try_free(memory: NonNull<u8>, tag: Option<Tag>) -> Result<(), PoolError> 
     }
     bytes.fill(DEAD);
     // SAFETY: the block is live and ours to change: its owner has just given it up.
-    unsafe { block.write(Header { magic: FREED, ..header }) };
+    unsafe {
+        block.write(Header {
+            magic: FREED,
+            ..header
+        })
+    };
     SMALL[class].lock().free.push_back(Block(block));
     Ok(())
 }
@@ -283,22 +318,36 @@ pub fn allocations(owner: u32) -> Vec<Allocation> {
                 let header = unsafe { block.read() };
                 if header.magic == LIVE && header.owner == owner {
                     let address = body_of(block).as_ptr() as usize;
-                    found.push(Allocation { address, size: header.size, tag: header.tag });
+                    found.push(Allocation {
+                        address,
+                        size: header.size,
+                        tag: header.tag,
+                    });
                 }
             }
         }
     }
     let large = LARGE.lock();
-    found.extend(large.iter().filter(|(_, large)| large.owner == owner).map(|(&address, large)| {
-        Allocation { address, size: large.size, tag: large.tag }
-    }));
+    found.extend(large.iter().filter(|(_, large)| large.owner == owner).map(
+        |(&address, large)| Allocation {
+            address,
+            size: large.size,
+            tag: large.tag,
+        },
+    ));
     found
 }
 
 /// A tag as text; what does not print is a dot.
 pub fn tag_text(tag: Tag) -> String {
     tag.iter()
-        .map(|&byte| if byte.is_ascii_graphic() || byte == b' ' { byte as char } else { '.' })
+        .map(|&byte| {
+            if byte.is_ascii_graphic() || byte == b' ' {
+                byte as char
+            } else {
+                '.'
+            }
+        })
         .collect()
 }
 
@@ -306,12 +355,22 @@ fn refuse(memory: NonNull<u8>, error: PoolError) -> ! {
     let (code, what) = match error {
         PoolError::NotAllocated => (bugcheck::BAD_POOL_CALLER, "which is no pool allocation"),
         PoolError::DoubleFree => (bugcheck::BAD_POOL_CALLER, "which was freed before"),
-        PoolError::Overrun => (bugcheck::BAD_POOL_HEADER, "which was written beyond its end"),
+        PoolError::Overrun => (
+            bugcheck::BAD_POOL_HEADER,
+            "which was written beyond its end",
+        ),
         PoolError::Underrun => (bugcheck::BAD_POOL_HEADER, "whose header was overwritten"),
-        PoolError::WrongTag => (bugcheck::BAD_POOL_CALLER, "with another tag than it was made with"),
+        PoolError::WrongTag => (
+            bugcheck::BAD_POOL_CALLER,
+            "with another tag than it was made with",
+        ),
     };
     let address = memory.as_ptr() as u64;
-    bugcheck::bug_check(code, [address, 0, 0, 0], format_args!("frees pool {memory:p}, {what}"))
+    bugcheck::bug_check(
+        code,
+        [address, 0, 0, 0],
+        format_args!("frees pool {memory:p}, {what}"),
+    )
 }
 
 // POOL_TYPE (wdm.h): the bits that matter here.
@@ -321,7 +380,11 @@ const PAGED_POOL: i32 = 1;
 /// APC_LEVEL at most.
 pub extern "win64" fn ExAllocatePoolWithTag(kind: i32, size: usize, tag: u32) -> *mut c_void {
     let owner = processor::caller();
-    let limit = if kind & PAGED_POOL != 0 { nt_sys::APC_LEVEL } else { nt_sys::DISPATCH_LEVEL };
+    let limit = if kind & PAGED_POOL != 0 {
+        nt_sys::APC_LEVEL
+    } else {
+        nt_sys::DISPATCH_LEVEL
+    };
     bugcheck::irql_at_most("ExAllocatePoolWithTag", limit);
     let memory = allocate_for(owner, size, tag.to_le_bytes());
     memory.map_or(core::ptr::null_mut(), |memory| memory.as_ptr().cast())

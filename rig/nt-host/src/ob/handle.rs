@@ -19,7 +19,10 @@ struct Entry(NonNull<c_void>);
 // SAFETY: an entry owns a reference to an object; objects may be used from any thread.
 unsafe impl Send for Entry {}
 
-static TABLE: Mutex<Table> = Mutex::new(Table { objects: BTreeMap::new(), next: 4 });
+static TABLE: Mutex<Table> = Mutex::new(Table {
+    objects: BTreeMap::new(),
+    next: 4,
+});
 
 /// Why a handle names no usable object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +66,11 @@ pub fn reference(
 
 /// Closes a handle and drops its reference.
 pub fn close(handle: Handle) -> Result<(), HandleError> {
-    let entry = TABLE.lock().objects.remove(&handle).ok_or(HandleError::Invalid)?;
+    let entry = TABLE
+        .lock()
+        .objects
+        .remove(&handle)
+        .ok_or(HandleError::Invalid)?;
     // SAFETY: the handle owned this reference.
     unsafe { super::dereference(entry.0) };
     Ok(())

@@ -85,7 +85,10 @@ pub unsafe fn type_of(body: NonNull<c_void>) -> &'static ObjectType {
 /// `body` is the body of a live object.
 pub unsafe fn reference(body: NonNull<c_void>) -> isize {
     // SAFETY: the caller's promise.
-    unsafe { header(body) }.references.fetch_add(1, Ordering::Relaxed) + 1
+    unsafe { header(body) }
+        .references
+        .fetch_add(1, Ordering::Relaxed)
+        + 1
 }
 
 /// Drops a reference and, with the last one, the object; returns the new count.

@@ -1,0 +1,245 @@
+//! The end of the machine when a rule is broken: a report, the drivers' bug check callbacks, and a halt.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nt_sys::{
+    BOOLEAN, BufferEmpty, BufferFinished, BufferInserted, BufferStarted, HIGH_LEVEL,
+    KBUGCHECK_CALLBACK_RECORD, KBUGCHECK_CALLBACK_ROUTINE, KIRQL, PVOID,
+};
+
+use super::{irql, processor, trace};
+use crate::exports;
+use crate::host::platform;
+use crate::pe::modules;
+use crate::sync::Mutex;
+
+// Microsoft Learn: "Bug check code reference".
+/// An IRQL was lowered by a raise.
+pub const IRQL_NOT_GREATER_OR_EQUAL: u32 = 0x09;
+/// Memory touched, or an IRQL raised by a lowering, at an IRQL that forbids it.
+pub const IRQL_NOT_LESS_OR_EQUAL: u32 = 0x0A;
+/// `MAXIMUM_WAIT_OBJECTS_EXCEEDED`.
+pub const MAXIMUM_WAIT_OBJECTS_EXCEEDED: u32 = 0x0C;
+/// A spin lock is taken twice by one processor.
+pub const SPIN_LOCK_ALREADY_OWNED: u32 = 0x0F;
+/// A spin lock is released by a processor that does not hold it.
+pub const SPIN_LOCK_NOT_OWNED: u32 = 0x10;
+/// A mutex is released by a thread that does not own it.
+pub const THREAD_NOT_MUTEX_OWNER: u32 = 0x11;
+/// A pool block's surroundings are damaged.
+pub const BAD_POOL_HEADER: u32 = 0x19;
+/// An exception that nothing handles.
+pub const KMODE_EXCEPTION_NOT_HANDLED: u32 = 0x1E;
+/// The executive itself failed.
+pub const PHASE1_INITIALIZATION_FAILED: u32 = 0x32;
+/// An access to memory that is not there.
+pub const PAGE_FAULT_IN_NONPAGED_AREA: u32 = 0x50;
+/// A kernel stack is exhausted.
+pub const UNEXPECTED_KERNEL_MODE_TRAP: u32 = 0x7F;
+/// A spin lock was never initialised.
+pub const SPIN_LOCK_INIT_FAILURE: u32 = 0x81;
+/// A wrong pool free.
+pub const BAD_POOL_CALLER: u32 = 0xC2;
+/// Freed pool was written.
+pub const SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION: u32 = 0xC1;
+/// A rule of the verifier is broken.
+pub const DRIVER_VERIFIER_DETECTED_VIOLATION: u32 = 0xC4;
+/// A thread spins for too long.
+pub const THREAD_STUCK_IN_DEVICE_DRIVER: u32 = 0xEA;
+/// A processor does not answer.
+pub const CLOCK_WATCHDOG_TIMEOUT: u32 = 0x101;
+/// `__fastfail`.
+pub const KERNEL_SECURITY_CHECK_FAILURE: u32 = 0x139;
+/// A driver's own, by `KeBugCheckEx`.
+pub const MANUALLY_INITIATED_CRASH: u32 = 0xE2;
+
+/// `KiBugCheckData`: the code and its parameters, once there is a bug check.
+pub static KiBugCheckData: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+
+static BEGUN: AtomicBool = AtomicBool::new(false);
+
+struct Callback(*mut KBUGCHECK_CALLBACK_RECORD);
+// SAFETY: a registered record stays valid until it is deregistered, under the lock of the list.
+unsafe impl Send for Callback {}
+
+static CALLBACKS: Mutex<Vec<Callback>> = Mutex::new(Vec::new());
+
+/// Ends the machine. `what` completes the sentence "DRIVER …": "frees pool 0x1234, which was freed before".
+pub fn bug_check(code: u32, parameters: [u64; 4], what: fmt::Arguments) -> ! {
+    bug_check_with(code, parameters, what, || {
+        trace::describe(&trace::of_caller())
+    })
+}
+
+/// As [`bug_check`], with a stack from elsewhere than the last call into the executive.
+pub fn bug_check_with(
+    code: u32,
+    parameters: [u64; 4],
+    what: fmt::Arguments,
+    stack: impl FnOnce() -> Vec<String>,
+) -> ! {
+    if BEGUN.swap(true, Ordering::AcqRel) {
+        // Another processor is reporting; this one, or a nested failure, has nothing to add but must not go on.
+        platform().log(&format!("*** and bug check {code:#010x}: {what}"));
+        platform().halt(code);
+    }
+    let cpu = processor::try_current();
+    let values = [
+        u64::from(code),
+        parameters[0],
+        parameters[1],
+        parameters[2],
+        parameters[3],
+    ];
+    for (cell, value) in KiBugCheckData.iter().zip(values) {
+        cell.store(value, Ordering::Relaxed);
+    }
+    let driver = cpu.map_or(0, |cpu| cpu.caller.load(Ordering::Relaxed));
+    let say = |line: &str| platform().log(line);
+    say(&format!(
+        "*** bug check {code:#010x}: {} {what}",
+        modules::name_of(driver)
+    ));
+    let [a, b, c, d] = parameters;
+    say(&format!("    parameters {a:#x} {b:#x} {c:#x} {d:#x}"));
+    if let Some(cpu) = cpu {
+        say(&format!("    {}", super::scheduler::describe(cpu)));
+    }
+    for line in stack() {
+        say(&format!("      {line}"));
+    }
+    for module in modules::loaded() {
+        say(&format!(
+            "    {:#x}..{:#x} {}",
+            module.base(),
+            module.base() + module.size(),
+            module.name
+        ));
+    }
+    if cpu.is_some() {
+        irql::set(HIGH_LEVEL);
+        run_callbacks();
+    }
+    platform().halt(code)
+}
+
+fn run_callbacks() {
+    // The list stays locked: nothing else runs on this CPU any more, and others must not change it.
+    let Some(callbacks) = CALLBACKS.try_lock() else {
+        return;
+    };
+    for &Callback(record) in callbacks.iter() {
+        // SAFETY: the record is registered, hence valid.
+        let copy = unsafe { record.read() };
+        if let Some(routine) = copy.CallbackRoutine {
+            // SAFETY: as above.
+            unsafe { (*record).State = BufferStarted };
+            // SAFETY: the driver registered this routine with this buffer.
+            unsafe { routine(copy.Buffer, copy.Length) };
+            // SAFETY: as above.
+            unsafe { (*record).State = BufferFinished };
+        }
+    }
+}
+
+/// Reports a broken rule of the verifier. `what` completes the sentence "DRIVER …".
+pub fn breach(what: fmt::Arguments) -> ! {
+    bug_check(DRIVER_VERIFIER_DETECTED_VIOLATION, [0; 4], what)
+}
+
+#[cold]
+fn wrong_irql(function: &str, current: KIRQL, rule: &str, limit: KIRQL) -> ! {
+    bug_check(
+        DRIVER_VERIFIER_DETECTED_VIOLATION,
+        [u64::from(current), u64::from(limit), 0, 0],
+        format_args!("calls {function} at IRQL {current}; it may be called at {rule} {limit}"),
+    )
+}
+
+/// The rule that `function` is called at `limit` or below.
+#[inline]
+pub fn irql_at_most(function: &str, limit: KIRQL) {
+    let current = irql::current();
+    if current > limit {
+        wrong_irql(function, current, "IRQL <=", limit);
+    }
+}
+
+/// The rule that `function` is called at `limit` or above.
+#[inline]
+pub fn irql_at_least(function: &str, limit: KIRQL) {
+    let current = irql::current();
+    if current < limit {
+        wrong_irql(function, current, "IRQL >=", limit);
+    }
+}
+
+/// Microsoft Learn: KeBugCheckEx.
+pub extern "win64" fn KeBugCheckEx(code: u32, a: usize, b: usize, c: usize, d: usize) -> ! {
+    let parameters = [a as u64, b as u64, c as u64, d as u64];
+    bug_check(code, parameters, format_args!("calls KeBugCheckEx"))
+}
+
+/// Microsoft Learn: KeBugCheck.
+pub extern "win64" fn KeBugCheck(code: u32) -> ! {
+    bug_check(code, [0; 4], format_args!("calls KeBugCheck"))
+}
+
+/// Microsoft Learn: KeRegisterBugCheckCallback.
+///
+/// # Safety
+/// `record` is initialised (`KeInitializeCallbackRecord`) and valid until it is deregistered.
+pub unsafe extern "win64" fn KeRegisterBugCheckCallback(
+    record: *mut KBUGCHECK_CALLBACK_RECORD,
+    routine: Option<KBUGCHECK_CALLBACK_ROUTINE>,
+    buffer: PVOID,
+    length: u32,
+    component: *const u8,
+) -> BOOLEAN {
+    let mut callbacks = CALLBACKS.lock();
+    if callbacks.iter().any(|callback| callback.0 == record) {
+        return 0;
+    }
+    // SAFETY: the caller's promise.
+    let record_ref = unsafe { &mut *record };
+    if record_ref.State != BufferEmpty {
+        return 0;
+    }
+    record_ref.CallbackRoutine = routine;
+    record_ref.Buffer = buffer;
+    record_ref.Length = length;
+    record_ref.Component = component;
+    record_ref.State = BufferInserted;
+    callbacks.push(Callback(record));
+    1
+}
+
+/// Microsoft Learn: KeDeregisterBugCheckCallback.
+///
+/// # Safety
+/// `record` is a callback record.
+pub unsafe extern "win64" fn KeDeregisterBugCheckCallback(
+    record: *mut KBUGCHECK_CALLBACK_RECORD,
+) -> BOOLEAN {
+    let mut callbacks = CALLBACKS.lock();
+    let Some(index) = callbacks.iter().position(|callback| callback.0 == record) else {
+        return 0;
+    };
+    callbacks.remove(index);
+    // SAFETY: the caller's promise.
+    unsafe { (*record).State = BufferEmpty };
+    1
+}
+
+exports!(
+    "ntoskrnl.exe":
+    KeBugCheckEx,
+    KeBugCheck,
+    KeRegisterBugCheckCallback,
+    KeDeregisterBugCheckCallback;
+    data KiBugCheckData,
+);

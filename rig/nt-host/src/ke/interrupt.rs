@@ -1,0 +1,312 @@
+//! Interrupts: vectors, the objects connected to them, level-triggered lines.
+//!
+//! [`raise`] marks a vector on a CPU from any host thread; the CPU delivers it at the vector's IRQL when it polls.
+//! `IoConnectInterruptEx` ends in [`connect`].
+
+use alloc::boxed::Box;
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use nt_sys::{KINTERRUPT, KIRQL, KSERVICE_ROUTINE, KSPIN_LOCK, PVOID};
+
+use super::processor::{self, Processor, pending};
+use super::{bugcheck, irql, poll, spinlock};
+use crate::exports;
+use crate::host::platform;
+use crate::sync::Mutex;
+
+/// Drivers that can share one vector.
+const SHARED: usize = 4;
+/// Vectors for devices; a vector's IRQL is its upper half, as the local APIC has it.
+const DEVICE_VECTORS: core::ops::Range<u8> = 0x50..0xB0;
+const NO_LINE: u32 = u32::MAX;
+const LINES: usize = 64;
+
+/// What a driver connects.
+pub struct Connection {
+    /// The interrupt's vector.
+    pub vector: u8,
+    /// The IRQL of the routine (`SynchronizeIrql`).
+    pub irql: KIRQL,
+    /// The routine and its argument.
+    pub routine: KSERVICE_ROUTINE,
+    /// The routine's second argument.
+    pub context: PVOID,
+    /// The lock held around the routine; null for one of its own.
+    pub lock: *mut KSPIN_LOCK,
+}
+
+/// What `PKINTERRUPT` points to.
+struct Interrupt {
+    connection: Connection,
+    own_lock: AtomicUsize,
+}
+
+impl Interrupt {
+    fn lock(&self) -> *mut KSPIN_LOCK {
+        match self.connection.lock.is_null() {
+            true => self.own_lock.as_ptr(),
+            false => self.connection.lock,
+        }
+    }
+}
+
+struct Vector {
+    connected: [AtomicPtr<Interrupt>; SHARED],
+    /// CPUs that are running its routines now.
+    running: AtomicU32,
+    /// The level-triggered line that leads to it.
+    line: AtomicU32,
+}
+
+static VECTORS: [Vector; 256] = [const {
+    Vector {
+        connected: [const { AtomicPtr::new(null_mut()) }; SHARED],
+        running: AtomicU32::new(0),
+        line: AtomicU32::new(NO_LINE),
+    }
+}; 256];
+
+/// A global system interrupt: where it leads, and whether it is up.
+struct Line {
+    /// Vector in the low byte, CPU above; 0 for none.
+    route: AtomicU32,
+    up: AtomicBool,
+}
+
+static GSIS: [Line; LINES] = [const {
+    Line {
+        route: AtomicU32::new(0),
+        up: AtomicBool::new(false),
+    }
+}; LINES];
+
+static TAKEN: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+static CONNECTING: Mutex<()> = Mutex::new(());
+
+/// A device vector that nobody has, highest IRQL last; `None` when all are taken.
+pub fn allocate_vector() -> Option<u8> {
+    DEVICE_VECTORS.clone().find(|&vector| {
+        let bit = 1u64 << (vector % 64);
+        TAKEN[usize::from(vector / 64)].fetch_or(bit, Ordering::AcqRel) & bit == 0
+    })
+}
+
+/// Gives a vector back.
+pub fn free_vector(vector: u8) {
+    TAKEN[usize::from(vector / 64)].fetch_and(!(1u64 << (vector % 64)), Ordering::AcqRel);
+}
+
+/// The IRQL that belongs to a vector.
+pub fn irql_of(vector: u8) -> KIRQL {
+    vector >> 4
+}
+
+/// Leads line `gsi` to `vector` on `cpu`.
+pub fn route_gsi(gsi: u32, vector: u8, cpu: u32) {
+    let Some(line) = GSIS.get(gsi as usize) else {
+        return;
+    };
+    line.route
+        .store(u32::from(vector) | cpu << 8, Ordering::Release);
+    VECTORS[usize::from(vector)]
+        .line
+        .store(gsi, Ordering::Release);
+    if line.up.load(Ordering::Acquire) {
+        raise(cpu, vector);
+    }
+}
+
+/// Puts line `gsi` up or down. Callable from any host thread.
+pub fn set_gsi(gsi: u32, up: bool) {
+    let Some(line) = GSIS.get(gsi as usize) else {
+        return;
+    };
+    if line.up.swap(up, Ordering::AcqRel) || !up {
+        return;
+    }
+    let route = line.route.load(Ordering::Acquire);
+    if route != 0 {
+        raise(route >> 8, route as u8);
+    }
+}
+
+/// Requests `vector` on `cpu`. Callable from any host thread.
+pub fn raise(cpu: u32, vector: u8) {
+    let Some(cpu) = processor::all().get(cpu as usize) else {
+        return;
+    };
+    cpu.vectors[usize::from(vector / 64)].fetch_or(1 << (vector % 64), Ordering::AcqRel);
+    super::request(cpu, pending::INTERRUPT);
+}
+
+/// Connects a routine to its vector; `None` when too many share it.
+pub fn connect(connection: Connection) -> Option<*mut KINTERRUPT> {
+    let _connecting = CONNECTING.lock();
+    let vector = &VECTORS[usize::from(connection.vector)];
+    let slot = vector
+        .connected
+        .iter()
+        .find(|slot| slot.load(Ordering::Relaxed).is_null())?;
+    let interrupt = Box::into_raw(Box::new(Interrupt {
+        connection,
+        own_lock: AtomicUsize::new(0),
+    }));
+    slot.store(interrupt, Ordering::Release);
+    Some(interrupt.cast())
+}
+
+/// Disconnects; the routine does not run any more when this returns. IRQL PASSIVE_LEVEL.
+///
+/// # Safety
+/// `interrupt` came from [`connect`] and is disconnected once.
+pub unsafe fn disconnect(interrupt: *mut KINTERRUPT) {
+    let interrupt: *mut Interrupt = interrupt.cast();
+    // SAFETY: the caller's promise.
+    let number = unsafe { (*interrupt).connection.vector };
+    let vector = &VECTORS[usize::from(number)];
+    for slot in &vector.connected {
+        let _ = slot.compare_exchange(interrupt, null_mut(), Ordering::AcqRel, Ordering::Relaxed);
+    }
+    while vector.running.load(Ordering::Acquire) != 0 {
+        poll();
+        platform().relax();
+    }
+    // SAFETY: it is in no slot any more and no CPU runs its routine.
+    drop(unsafe { Box::from_raw(interrupt) });
+}
+
+/// The requested vector with the highest IRQL above `level`.
+fn highest(cpu: &Processor, level: KIRQL) -> Option<u8> {
+    let word = (0..4).rev().find_map(|index| {
+        let bits = cpu.vectors[index].load(Ordering::Acquire);
+        bits.checked_ilog2()
+            .map(|bit| (index as u32 * 64 + bit) as u8)
+    })?;
+    (irql_of(word) > level).then_some(word)
+}
+
+/// Runs the routines of the highest requested vector if the IRQL allows; whether it did.
+pub(super) fn deliver(cpu: &Processor, level: KIRQL) -> bool {
+    if !cpu.interrupts_enabled.load(Ordering::Relaxed) {
+        return false;
+    }
+    let Some(number) = highest(cpu, level) else {
+        if cpu
+            .vectors
+            .iter()
+            .all(|word| word.load(Ordering::Acquire) == 0)
+        {
+            clear_request(cpu);
+        }
+        return false;
+    };
+    cpu.vectors[usize::from(number / 64)].fetch_and(!(1 << (number % 64)), Ordering::AcqRel);
+    let vector = &VECTORS[usize::from(number)];
+    vector.running.fetch_add(1, Ordering::AcqRel);
+    for slot in &vector.connected {
+        // SAFETY: `disconnect` frees an object only after it left its slot and `running` fell to 0.
+        if let Some(interrupt) = unsafe { slot.load(Ordering::Acquire).as_ref() } {
+            serve(interrupt);
+        }
+    }
+    vector.running.fetch_sub(1, Ordering::AcqRel);
+    irql::set(level);
+    platform().interrupt_done(cpu.number);
+    let line = vector.line.load(Ordering::Acquire);
+    if GSIS
+        .get(line as usize)
+        .is_some_and(|line| line.up.load(Ordering::Acquire))
+    {
+        raise(cpu.number, number);
+    }
+    true
+}
+
+/// Takes the request back when no vector is set, without losing one that is set meanwhile.
+fn clear_request(cpu: &Processor) {
+    cpu.pending.fetch_and(!pending::INTERRUPT, Ordering::AcqRel);
+    if cpu
+        .vectors
+        .iter()
+        .any(|word| word.load(Ordering::Acquire) != 0)
+    {
+        cpu.pending.fetch_or(pending::INTERRUPT, Ordering::AcqRel);
+    }
+}
+
+fn serve(interrupt: &Interrupt) {
+    let Connection {
+        irql: level,
+        routine,
+        context,
+        ..
+    } = interrupt.connection;
+    irql::set(level);
+    let lock = interrupt.lock();
+    let object: *mut KINTERRUPT = core::ptr::from_ref(interrupt).cast_mut().cast();
+    // SAFETY: the lock is the driver's or the object's own; both live as long as the connection.
+    unsafe { spinlock::acquire(lock) };
+    // SAFETY: the driver connected this routine and context.
+    unsafe { routine(object, context) };
+    // SAFETY: taken above.
+    unsafe { spinlock::release(lock) };
+    let after = irql::current();
+    if after != level {
+        bugcheck::breach(format_args!(
+            "interrupt routine {routine:p} returned at IRQL {after}, called at {level}"
+        ));
+    }
+}
+
+/// Microsoft Learn: KeAcquireInterruptSpinLock.
+///
+/// # Safety
+/// `interrupt` is connected.
+pub unsafe extern "win64" fn KeAcquireInterruptSpinLock(interrupt: *mut KINTERRUPT) -> KIRQL {
+    // SAFETY: the caller's promise.
+    let interrupt = unsafe { &*interrupt.cast::<Interrupt>() };
+    bugcheck::irql_at_most("KeAcquireInterruptSpinLock", interrupt.connection.irql);
+    let old = irql::set(interrupt.connection.irql);
+    // SAFETY: the lock lives as long as the connection.
+    unsafe { spinlock::acquire(interrupt.lock()) };
+    old
+}
+
+/// Microsoft Learn: KeReleaseInterruptSpinLock.
+///
+/// # Safety
+/// `interrupt` is connected and this CPU holds its lock.
+pub unsafe extern "win64" fn KeReleaseInterruptSpinLock(interrupt: *mut KINTERRUPT, old: KIRQL) {
+    // SAFETY: the caller's promise.
+    let interrupt = unsafe { &*interrupt.cast::<Interrupt>() };
+    // SAFETY: the caller's promise.
+    unsafe { spinlock::release(interrupt.lock()) };
+    irql::set(old);
+    poll();
+}
+
+/// Microsoft Learn: KeSynchronizeExecution.
+///
+/// # Safety
+/// `interrupt` is connected; `routine` may be called with `context`.
+pub unsafe extern "win64" fn KeSynchronizeExecution(
+    interrupt: *mut KINTERRUPT,
+    routine: unsafe extern "win64" fn(PVOID) -> u8,
+    context: PVOID,
+) -> u8 {
+    // SAFETY: the caller's promise.
+    let old = unsafe { KeAcquireInterruptSpinLock(interrupt) };
+    // SAFETY: the caller's promise.
+    let result = unsafe { routine(context) };
+    // SAFETY: acquired above.
+    unsafe { KeReleaseInterruptSpinLock(interrupt, old) };
+    result
+}
+
+exports!(
+    "ntoskrnl.exe":
+    KeAcquireInterruptSpinLock,
+    KeReleaseInterruptSpinLock,
+    KeSynchronizeExecution,
+);

@@ -1,0 +1,87 @@
+//! Stack walks through driver frames.
+//!
+//! Frames of images unwind by `.pdata`. Between them lie frames of the executive, which is not unwound: there the stack
+//! is searched for the next word that is a return address of an image.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use crate::pe::modules;
+use crate::pe::unwind::{self, Registers};
+
+const MAX_FRAMES: usize = 48;
+/// How far the search for the next image frame goes, in words.
+const SEARCH: u64 = 4096;
+const RSP: usize = 4;
+
+/// Return addresses (and first `registers.rip`, if it is in an image), innermost first.
+pub fn walk(mut registers: Registers) -> Vec<u64> {
+    let mut frames = Vec::new();
+    while frames.len() < MAX_FRAMES {
+        let stepped = match modules::by_address(registers.rip) {
+            Some(module) if module.is_code(registers.rip) => {
+                frames.push(registers.rip);
+                unwind::step(module, &mut registers)
+            }
+            _ => search(&mut registers),
+        };
+        if stepped.is_none() {
+            break;
+        }
+    }
+    frames
+}
+
+/// Continues at the next word up the stack that looks like a return address of an image.
+fn search(registers: &mut Registers) -> Option<()> {
+    let start = registers.general[RSP];
+    for index in 0..SEARCH {
+        let at = start + index * 8;
+        let value = unwind::read_stack(at)?;
+        if modules::by_address(value)
+            .is_some_and(|module| module.is_code(value) && follows_call(module, value))
+        {
+            registers.rip = value;
+            registers.general[RSP] = at + 8;
+            registers.complete = false;
+            return Some(());
+        }
+    }
+    None
+}
+
+/// Whether the bytes before `address` are a call: `E8 rel32`, or `FF /2` of two to seven bytes.
+fn follows_call(module: &modules::Module, address: u64) -> bool {
+    let rva = address.wrapping_sub(module.base() as u64) as u32;
+    let Some(bytes) = rva.checked_sub(7).and_then(|at| module.read_bytes::<7>(at)) else {
+        return false;
+    };
+    let is_indirect =
+        |length: usize| bytes[7 - length] == 0xFF && (bytes[8 - length] >> 3) & 7 == 2;
+    bytes[2] == 0xE8 || [2, 3, 4, 6, 7].into_iter().any(is_indirect)
+}
+
+/// The stack of the driver that called the executive last on this CPU.
+pub fn of_caller() -> Vec<u64> {
+    let Some(cpu) = super::processor::try_current() else {
+        return Vec::new();
+    };
+    let mut registers = Registers::default();
+    registers.general[RSP] = match cpu.caller_rsp.load(Ordering::Relaxed) {
+        0 => return Vec::new(),
+        rsp => rsp,
+    };
+    walk(registers)
+}
+
+/// A line for each frame.
+pub fn describe(frames: &[u64]) -> Vec<String> {
+    let lines = frames
+        .iter()
+        .map(|&address| match modules::by_address(address) {
+            Some(module) => module.describe(address),
+            None => alloc::format!("{address:#x}"),
+        });
+    lines.collect()
+}

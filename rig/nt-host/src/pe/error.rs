@@ -1,0 +1,66 @@
+//! Why an image cannot be loaded.
+
+use alloc::string::String;
+use core::fmt;
+
+/// Each variant names the image it is about first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// No file of that name was provided.
+    NotFound(String),
+    /// Not a PE image, or a damaged one; what the parser says.
+    NotPe(String, &'static str),
+    /// For another machine than x64; the machine field of the COFF header.
+    WrongMachine(String, u16),
+    /// Not for the native subsystem; the subsystem field of the optional header.
+    WrongSubsystem(String, u16),
+    /// A section is both writable and executable.
+    WritableAndExecutable(String, String),
+    /// Imports a function that nothing provides: module and function.
+    UnknownImport(String, String, String),
+    /// Imports by number, which drivers do not do.
+    ImportByOrdinal(String, String, u16),
+    /// No RAM to load it into.
+    NoMemory(String),
+    /// `DllInitialize` of an export driver failed, with this status.
+    DllInitialize(String, i32),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound(image) => write!(f, "{image}: no such driver file"),
+            Self::NotPe(image, why) => write!(f, "{image}: not a PE image ({why})"),
+            Self::WrongMachine(image, machine) => {
+                write!(f, "{image}: for machine {machine:#06x}, not x64 (0x8664)")
+            }
+            Self::WrongSubsystem(image, subsystem) => {
+                write!(f, "{image}: for subsystem {subsystem}, not native (1)")
+            }
+            Self::WritableAndExecutable(image, section) => {
+                write!(
+                    f,
+                    "{image}: section {section} is both writable and executable"
+                )
+            }
+            Self::UnknownImport(image, module, function) => {
+                write!(
+                    f,
+                    "{image}: imports {module}!{function}, which nothing provides"
+                )
+            }
+            Self::ImportByOrdinal(image, module, ordinal) => {
+                write!(f, "{image}: imports {module} by ordinal {ordinal}")
+            }
+            Self::NoMemory(image) => write!(f, "{image}: no memory to load it"),
+            Self::DllInitialize(image, status) => {
+                write!(
+                    f,
+                    "{image}: DllInitialize failed with status {status:#010x}"
+                )
+            }
+        }
+    }
+}
+
+impl core::error::Error for LoadError {}

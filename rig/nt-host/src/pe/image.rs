@@ -1,0 +1,396 @@
+//! From a file's bytes to a mapped, relocated image in guest RAM.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+use object::LittleEndian as LE;
+use object::pe;
+use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
+
+use super::LoadError;
+use super::unwind::RuntimeFunction;
+use crate::host::platform;
+use crate::mm::frames;
+use crate::platform::{PAGE_SIZE, Protection};
+
+/// A section of a loaded image.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// Its name, as `.text`.
+    pub name: String,
+    /// Where it starts, relative to the image.
+    pub rva: u32,
+    /// Its size in bytes.
+    pub size: u32,
+    /// How its pages are protected.
+    pub protection: Protection,
+}
+
+/// An imported name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// The module it is imported from.
+    pub module: String,
+    /// The function or variable.
+    pub name: String,
+    /// Where its address goes, relative to the image.
+    pub slot: u32,
+}
+
+/// What the headers and tables of an image say.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Size in memory, in bytes.
+    pub size: u32,
+    /// The preferred address.
+    pub base: u64,
+    /// The entry point, 0 for none.
+    pub entry: u32,
+    /// Its sections in order.
+    pub sections: Vec<Section>,
+    /// Its exports by name.
+    pub exports: BTreeMap<String, u32>,
+    /// Its imports.
+    pub imports: Vec<Import>,
+    /// Where 64-bit addresses must be adjusted.
+    pub relocations: Vec<u32>,
+    /// Its functions with unwind information, by address.
+    pub functions: Vec<RuntimeFunction>,
+    /// The load configuration directory.
+    pub load_config: Option<u32>,
+}
+
+impl Layout {
+    /// Reads `bytes`, the file of image `name`.
+    pub fn read(name: &str, bytes: &[u8]) -> Result<Self, LoadError> {
+        let damaged = |why| LoadError::NotPe(name.to_owned(), why);
+        check_machine(name, bytes)?;
+        let file = PeFile64::parse(bytes).map_err(|_| damaged("its headers are damaged"))?;
+        let header = file.nt_headers().optional_header();
+        let subsystem = header.subsystem();
+        if subsystem != pe::IMAGE_SUBSYSTEM_NATIVE {
+            return Err(LoadError::WrongSubsystem(name.to_owned(), subsystem.0));
+        }
+        let size = header.size_of_image();
+        if size == 0 || size as usize > 64 << 20 {
+            return Err(damaged("its size in memory is wrong"));
+        }
+        let mut layout = Self {
+            size,
+            base: header.image_base(),
+            entry: header.address_of_entry_point(),
+            sections: Vec::new(),
+            exports: BTreeMap::new(),
+            imports: Vec::new(),
+            relocations: Vec::new(),
+            functions: Vec::new(),
+            load_config: file
+                .data_directory(pe::IMAGE_DIRECTORY_ENTRY_LOAD_CONFIG)
+                .map(|directory| directory.virtual_address.get(LE))
+                .filter(|&rva| rva != 0),
+        };
+        layout.read_sections(name, &file)?;
+        layout
+            .read_exports(&file)
+            .ok_or(damaged("its export table is damaged"))?;
+        layout.read_imports(name, &file)?;
+        layout
+            .read_relocations(&file)
+            .ok_or(damaged("its relocations are damaged"))?;
+        layout
+            .read_functions(&file)
+            .ok_or(damaged("its .pdata is damaged"))?;
+        Ok(layout)
+    }
+
+    fn read_sections(&mut self, name: &str, file: &PeFile64) -> Result<(), LoadError> {
+        for section in file.section_table().iter() {
+            let title = String::from_utf8_lossy(section.raw_name()).into_owned();
+            let flags = section.characteristics.get(LE);
+            let protection = match (
+                flags.0 & pe::IMAGE_SCN_MEM_WRITE.0 != 0,
+                flags.0 & pe::IMAGE_SCN_MEM_EXECUTE.0 != 0,
+            ) {
+                (true, true) => {
+                    return Err(LoadError::WritableAndExecutable(name.to_owned(), title));
+                }
+                (true, false) => Protection::ReadWrite,
+                (false, true) => Protection::ReadExecute,
+                (false, false) => Protection::Read,
+            };
+            let rva = section.virtual_address.get(LE);
+            let size = section
+                .virtual_size
+                .get(LE)
+                .max(section.size_of_raw_data.get(LE));
+            let end = rva
+                .checked_add(size)
+                .map(|end| end.next_multiple_of(PAGE_SIZE as u32));
+            if !rva.is_multiple_of(PAGE_SIZE as u32) || end.is_none_or(|end| end > self.end()) {
+                return Err(LoadError::NotPe(
+                    name.to_owned(),
+                    "a section lies outside the image",
+                ));
+            }
+            self.sections.push(Section {
+                name: title,
+                rva,
+                size,
+                protection,
+            });
+        }
+        Ok(())
+    }
+
+    /// The image's size rounded up to whole pages.
+    fn end(&self) -> u32 {
+        self.size.next_multiple_of(PAGE_SIZE as u32)
+    }
+
+    fn read_exports(&mut self, file: &PeFile64) -> Option<()> {
+        if let Some(table) = file.export_table().ok()? {
+            for export in table.exports().ok()? {
+                if let (Some(name), object::read::pe::ExportTarget::Address(rva)) =
+                    (export.name, export.target)
+                {
+                    let name = core::str::from_utf8(name).ok()?;
+                    (rva < self.size).then(|| self.exports.insert(name.to_owned(), rva))?;
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn read_imports(&mut self, image: &str, file: &PeFile64) -> Result<(), LoadError> {
+        let damaged = |_| LoadError::NotPe(image.to_owned(), "its import table is damaged");
+        let Some(table) = file.import_table().map_err(damaged)? else {
+            return Ok(());
+        };
+        let mut descriptors = table.descriptors().map_err(damaged)?;
+        while let Some(descriptor) = descriptors.next().map_err(damaged)? {
+            let module = table.name(descriptor.name.get(LE)).map_err(damaged)?;
+            let module = String::from_utf8_lossy(module).into_owned();
+            let first = match descriptor.original_first_thunk.get(LE) {
+                0 => descriptor.first_thunk.get(LE),
+                lookup => lookup,
+            };
+            let mut slot = descriptor.first_thunk.get(LE);
+            let mut thunks = table.thunks(first).map_err(damaged)?;
+            while let Some(thunk) = thunks.next::<pe::ImageNtHeaders64>().map_err(damaged)? {
+                match table
+                    .import::<pe::ImageNtHeaders64>(thunk)
+                    .map_err(damaged)?
+                {
+                    object::read::pe::Import::Ordinal(ordinal) => {
+                        return Err(LoadError::ImportByOrdinal(
+                            image.to_owned(),
+                            module,
+                            ordinal,
+                        ));
+                    }
+                    object::read::pe::Import::Name(_, name) => {
+                        let name = String::from_utf8_lossy(name).into_owned();
+                        self.imports.push(Import {
+                            module: module.clone(),
+                            name,
+                            slot,
+                        });
+                    }
+                }
+                if slot.checked_add(8).is_none_or(|end| end > self.size) {
+                    return Err(LoadError::NotPe(
+                        image.to_owned(),
+                        "its import table is damaged",
+                    ));
+                }
+                slot += 8;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_relocations(&mut self, file: &PeFile64) -> Option<()> {
+        let directories = file.data_directories();
+        let Some(mut blocks) = directories
+            .relocation_blocks(file.data(), &file.section_table())
+            .ok()?
+        else {
+            return Some(());
+        };
+        while let Some(block) = blocks.next().ok()? {
+            for relocation in block {
+                match relocation.typ {
+                    pe::IMAGE_REL_BASED_ABSOLUTE => {}
+                    pe::IMAGE_REL_BASED_DIR64 => {
+                        let end = relocation.virtual_address.checked_add(8)?;
+                        (end <= self.size)
+                            .then(|| self.relocations.push(relocation.virtual_address))?;
+                    }
+                    _ => return None,
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn read_functions(&mut self, file: &PeFile64) -> Option<()> {
+        let Some(directory) = file.data_directory(pe::IMAGE_DIRECTORY_ENTRY_EXCEPTION) else {
+            return Some(());
+        };
+        let data = directory.data(file.data(), &file.section_table()).ok()?;
+        for entry in data.chunks_exact(12) {
+            let word = |at: usize| {
+                u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]])
+            };
+            let function = RuntimeFunction {
+                begin: word(0),
+                end: word(4),
+                unwind: word(8),
+            };
+            if function.begin == 0 {
+                break;
+            }
+            (function.begin < function.end
+                && function.end <= self.size
+                && function.unwind < self.size)
+                .then(|| self.functions.push(function))?;
+        }
+        self.functions.sort_by_key(|function| function.begin);
+        Some(())
+    }
+
+    /// The section that covers `rva`.
+    pub fn section(&self, rva: u32) -> Option<&Section> {
+        self.sections
+            .iter()
+            .find(|section| rva.wrapping_sub(section.rva) < section.size)
+    }
+
+    /// Whether `rva` lies in an executable section.
+    pub fn is_code(&self, rva: u32) -> bool {
+        self.section(rva)
+            .is_some_and(|section| section.protection == Protection::ReadExecute)
+    }
+}
+
+/// Tells what is no PE file, or one for another machine, before the parser does, so that the message says which.
+fn check_machine(name: &str, bytes: &[u8]) -> Result<(), LoadError> {
+    let damaged = |why| LoadError::NotPe(name.to_owned(), why);
+    if !bytes.starts_with(b"MZ") {
+        return Err(damaged("it does not start with MZ"));
+    }
+    let dos: &[u8; 4] = bytes
+        .get(0x3c..)
+        .and_then(<[u8]>::first_chunk)
+        .ok_or(damaged("it is cut short"))?;
+    let header = bytes
+        .get(u32::from_le_bytes(*dos) as usize..)
+        .ok_or(damaged("it is cut short"))?;
+    if !header.starts_with(b"PE\0\0") {
+        return Err(damaged("it has no PE signature"));
+    }
+    let machine: &[u8; 2] = header
+        .get(4..)
+        .and_then(<[u8]>::first_chunk)
+        .ok_or(damaged("it is cut short"))?;
+    match u16::from_le_bytes(*machine) {
+        machine if machine == pe::IMAGE_FILE_MACHINE_AMD64.0 => Ok(()),
+        machine => Err(LoadError::WrongMachine(name.to_owned(), machine)),
+    }
+}
+
+/// An image's memory: its pages, then those of its import thunks. All writable until [`protect`](Self::protect).
+pub struct Memory {
+    frame: frames::Frame,
+    pages: usize,
+    base: NonNull<u8>,
+}
+
+impl Memory {
+    /// Copies the image's sections into `size + extra` bytes of RAM and relocates them.
+    pub fn map(name: &str, layout: &Layout, bytes: &[u8], extra: usize) -> Result<Self, LoadError> {
+        let pages = (layout.end() as usize + extra).div_ceil(PAGE_SIZE);
+        let frame =
+            frames::allocate(pages as u64).ok_or_else(|| LoadError::NoMemory(name.to_owned()))?;
+        let base = frames::address(frame);
+        // SAFETY: the frames were just allocated.
+        unsafe { base.write_bytes(0, pages * PAGE_SIZE) };
+        let mut memory = Self { frame, pages, base };
+        let file = PeFile64::parse(bytes)
+            .map_err(|_| LoadError::NotPe(name.to_owned(), "its headers are damaged"))?;
+        let headers = file.nt_headers().optional_header().size_of_headers() as usize;
+        let headers = headers.min(PAGE_SIZE).min(bytes.len());
+        memory.bytes()[..headers].copy_from_slice(&bytes[..headers]);
+        for section in file.section_table().iter() {
+            let data = section.pe_data(bytes).map_err(|_| {
+                LoadError::NotPe(name.to_owned(), "a section lies outside the file")
+            })?;
+            let rva = section.virtual_address.get(LE) as usize;
+            memory.bytes()[rva..rva + data.len()].copy_from_slice(data);
+        }
+        let delta = (memory.base.as_ptr() as u64).wrapping_sub(layout.base);
+        for &rva in &layout.relocations {
+            let value = memory.read(rva).wrapping_add(delta);
+            memory.write(rva, value);
+        }
+        Ok(memory)
+    }
+
+    /// Where it is.
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Its bytes, while nothing of the image has run yet.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the frames are the image's own, and no code of it runs while `&mut self` is held.
+        unsafe { core::slice::from_raw_parts_mut(self.base.as_ptr(), self.pages * PAGE_SIZE) }
+    }
+
+    /// The 64-bit value at `rva`.
+    pub fn read(&mut self, rva: u32) -> u64 {
+        let at = rva as usize;
+        self.bytes()[at..]
+            .first_chunk()
+            .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
+    /// Stores a 64-bit value at `rva`.
+    pub fn write(&mut self, rva: u32, value: u64) {
+        let at = rva as usize;
+        self.bytes()[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+
+    /// Gives each section its protection; the headers become readable only, the thunks behind the image executable.
+    pub fn protect(&mut self, layout: &Layout) {
+        self.protect_range(0, self.pages * PAGE_SIZE, Protection::Read);
+        for section in &layout.sections {
+            self.protect_range(
+                section.rva as usize,
+                section.size as usize,
+                section.protection,
+            );
+        }
+        let end = layout.end() as usize;
+        self.protect_range(end, self.pages * PAGE_SIZE - end, Protection::ReadExecute);
+    }
+
+    fn protect_range(&self, start: usize, size: usize, protection: Protection) {
+        if size != 0 {
+            // SAFETY: the range lies within the image.
+            let at = unsafe { self.base.add(start) };
+            // SAFETY: nothing of the image runs yet, or (when it is freed) any more.
+            unsafe { platform().protect(at, size.div_ceil(PAGE_SIZE), protection) };
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.protect_range(0, self.pages * PAGE_SIZE, Protection::ReadWrite);
+        frames::free(self.frame, self.pages as u64);
+    }
+}

@@ -1,0 +1,210 @@
+//! Finding the instructions that a Linux process must not execute as they are, by disassembly.
+//!
+//! `vmcall` does not fault under a hypervisor but calls it, and `cpuid` answers for the real machine; both, and
+//! `vmmcall`, are replaced by `ud2` so that the platform can emulate them. Others (`in`, `out`, `cli`, `mov cr8`, …)
+//! fault by themselves.
+//!
+//! Code is walked from where it is known to start (entry point, exports, functions in `.pdata`, code addresses in
+//! relocated data and in `lea`), following branches. What remains of a `.pdata` function, such as the targets of a
+//! jump table, is decoded from each gap's start.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
+
+use super::image::Layout;
+
+/// An instruction that was replaced by `ud2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where, relative to the image.
+    pub rva: u32,
+    /// Which.
+    pub kind: Privileged,
+}
+
+/// The replaced instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Privileged {
+    /// Asks for the processor's features.
+    Cpuid,
+    /// A hypercall on Intel.
+    Vmcall,
+    /// A hypercall on AMD.
+    Vmmcall,
+}
+
+impl Privileged {
+    fn of(instruction: &Instruction) -> Option<Self> {
+        match instruction.mnemonic() {
+            Mnemonic::Cpuid => Some(Self::Cpuid),
+            Mnemonic::Vmcall => Some(Self::Vmcall),
+            Mnemonic::Vmmcall => Some(Self::Vmmcall),
+            _ => None,
+        }
+    }
+
+    /// What stands in its place: `ud2`, filled up with `nop` to the same length.
+    fn replacement(self) -> &'static [u8] {
+        match self {
+            Self::Cpuid => &[0x0F, 0x0B],
+            Self::Vmcall | Self::Vmmcall => &[0x0F, 0x0B, 0x90],
+        }
+    }
+}
+
+/// Finds and replaces the instructions in a relocated image that is not protected yet.
+pub fn patch(layout: &Layout, image: &mut [u8]) -> Vec<Found> {
+    let found = find(layout, image);
+    for found in &found {
+        let at = found.rva as usize;
+        let replacement = found.kind.replacement();
+        image[at..at + replacement.len()].copy_from_slice(replacement);
+    }
+    found
+}
+
+/// Finds the instructions.
+pub fn find(layout: &Layout, image: &[u8]) -> Vec<Found> {
+    let mut walk = Walk {
+        layout,
+        image,
+        seen: BTreeMap::new(),
+        todo: Vec::new(),
+        found: BTreeSet::new(),
+    };
+    walk.todo.push(layout.entry);
+    walk.todo.extend(layout.exports.values());
+    walk.todo
+        .extend(layout.functions.iter().map(|function| function.begin));
+    let base = layout_base(layout, image);
+    for &at in &layout.relocations {
+        let value = image
+            .get(at as usize..)
+            .and_then(<[u8]>::first_chunk)
+            .map(|b| u64::from_le_bytes(*b));
+        if let Some(rva) = value.and_then(|value| u32::try_from(value.wrapping_sub(base)).ok()) {
+            walk.todo.push(rva);
+        }
+    }
+    walk.run();
+    for function in &layout.functions {
+        let mut at = function.begin;
+        while let Some(gap) = walk.gap(at, function.end) {
+            walk.todo.push(gap);
+            walk.run();
+            // Padding and tables do not decode; step over them so that the walk ends.
+            at = if walk.seen.contains_key(&gap) {
+                gap
+            } else {
+                gap + 1
+            };
+        }
+    }
+    walk.found
+        .into_iter()
+        .map(|(rva, kind)| Found { rva, kind })
+        .collect()
+}
+
+/// The address that the image's relocated pointers are relative to.
+fn layout_base(layout: &Layout, image: &[u8]) -> u64 {
+    match layout.relocations.is_empty() {
+        true => layout.base,
+        false => image.as_ptr() as u64,
+    }
+}
+
+struct Walk<'a> {
+    layout: &'a Layout,
+    image: &'a [u8],
+    /// Decoded instructions: where and how long.
+    seen: BTreeMap<u32, u32>,
+    todo: Vec<u32>,
+    found: BTreeSet<(u32, Privileged)>,
+}
+
+impl Walk<'_> {
+    fn run(&mut self) {
+        while let Some(start) = self.todo.pop() {
+            self.block(start);
+        }
+    }
+
+    /// Decodes from `start` until control certainly goes elsewhere.
+    fn block(&mut self, start: u32) {
+        let Some(section) = self
+            .layout
+            .section(start)
+            .filter(|_| self.layout.is_code(start))
+        else {
+            return;
+        };
+        let end = (section.rva + section.size) as usize;
+        let Some(code) = self.image.get(start as usize..end.min(self.image.len())) else {
+            return;
+        };
+        let mut decoder = Decoder::with_ip(64, code, u64::from(start), DecoderOptions::NONE);
+        let mut instruction = Instruction::default();
+        while decoder.can_decode() {
+            let at = decoder.ip() as u32;
+            if self.seen.contains_key(&at) {
+                return;
+            }
+            decoder.decode_out(&mut instruction);
+            if instruction.code() == Code::INVALID {
+                return;
+            }
+            self.seen.insert(at, instruction.len() as u32);
+            if let Some(kind) = Privileged::of(&instruction) {
+                self.found.insert((at, kind));
+            }
+            if !self.follow(&instruction) {
+                return;
+            }
+        }
+    }
+
+    /// Notes where `instruction` may go; whether the next instruction is reached.
+    fn follow(&mut self, instruction: &Instruction) -> bool {
+        let is_near = matches!(
+            instruction.op0_kind(),
+            OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
+        );
+        if is_near && instruction.op_count() > 0 {
+            self.todo
+                .extend(u32::try_from(instruction.near_branch_target()).ok());
+        }
+        if instruction.mnemonic() == Mnemonic::Lea && instruction.is_ip_rel_memory_operand() {
+            // Only a function's start is worth the walk; a table in code is not, and is not followed.
+            let target = u32::try_from(instruction.ip_rel_memory_address()).ok();
+            self.todo
+                .extend(target.filter(|&rva| rva.is_multiple_of(16)));
+        }
+        matches!(
+            instruction.flow_control(),
+            FlowControl::Next
+                | FlowControl::ConditionalBranch
+                | FlowControl::Call
+                | FlowControl::IndirectCall
+                | FlowControl::Interrupt
+                | FlowControl::Exception
+        ) && instruction.mnemonic() != Mnemonic::Ud2
+    }
+
+    /// The first address in `[from, end)` that no decoded instruction covers.
+    fn gap(&self, from: u32, end: u32) -> Option<u32> {
+        let mut at = from;
+        if let Some((&start, &length)) = self.seen.range(..=from).next_back() {
+            at = at.max(start + length);
+        }
+        while at < end {
+            match self.seen.get(&at) {
+                Some(&length) => at += length,
+                None => return Some(at),
+            }
+        }
+        None
+    }
+}

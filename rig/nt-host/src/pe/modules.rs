@@ -1,0 +1,288 @@
+//! The loaded images, and the files they are loaded from.
+
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use nt_sys::{NTSTATUS, UNICODE_STRING};
+
+use super::image::{Layout, Memory};
+use super::unwind::RuntimeFunction;
+use super::{LoadError, insn, thunk};
+use crate::export::{self, Kind};
+use crate::host::platform;
+use crate::sync::Mutex;
+
+/// A loaded image. It stays loaded until the machine ends: its code may still be on some stack.
+pub struct Module {
+    /// Its number, never 0: what the executive notes as owner.
+    pub id: u32,
+    /// Its file name, as "xen.sys".
+    pub name: String,
+    layout: Layout,
+    memory: Memory,
+    /// Privileged instructions that were replaced.
+    pub patched: Vec<insn::Found>,
+}
+
+// SAFETY: after loading, the executive only reads the image's tables; its memory belongs to the driver.
+unsafe impl Sync for Module {}
+// SAFETY: as for `Sync`.
+unsafe impl Send for Module {}
+
+impl Module {
+    /// Its address.
+    pub fn base(&self) -> usize {
+        self.memory.base().as_ptr() as usize
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> usize {
+        self.layout.size as usize
+    }
+
+    /// The address of its entry point (`DriverEntry`).
+    pub fn entry(&self) -> Option<usize> {
+        (self.layout.entry != 0).then(|| self.base() + self.layout.entry as usize)
+    }
+
+    /// The address of an export.
+    pub fn export(&self, name: &str) -> Option<usize> {
+        self.layout
+            .exports
+            .get(name)
+            .map(|&rva| self.base() + rva as usize)
+    }
+
+    /// The function with unwind information that covers `rva`.
+    pub fn function(&self, rva: u32) -> Option<RuntimeFunction> {
+        let functions = &self.layout.functions;
+        let index = functions
+            .partition_point(|function| function.begin <= rva)
+            .checked_sub(1)?;
+        functions
+            .get(index)
+            .copied()
+            .filter(|function| rva < function.end)
+    }
+
+    /// Whether `address` lies in its code.
+    pub fn is_code(&self, address: u64) -> bool {
+        let offset = address.wrapping_sub(self.base() as u64);
+        u32::try_from(offset).is_ok_and(|rva| self.layout.is_code(rva))
+    }
+
+    /// `N` bytes of the image at `rva`.
+    pub fn read_bytes<const N: usize>(&self, rva: u32) -> Option<[u8; N]> {
+        let end = (rva as usize).checked_add(N)?;
+        if end > self.size() {
+            return None;
+        }
+        let address = self.base() + rva as usize;
+        if !platform().readable(address as u64, N) {
+            return None;
+        }
+        // SAFETY: the bytes lie in the image and are readable; byte arrays have no alignment.
+        Some(unsafe { (address as *const [u8; N]).read_volatile() })
+    }
+
+    /// The export at or before `rva` with the distance to it: a symbol where there is nothing better.
+    fn nearest_export(&self, rva: u32) -> Option<String> {
+        let function = self.function(rva).map_or(0, |function| function.begin);
+        let exports = self
+            .layout
+            .exports
+            .iter()
+            .filter(|&(_, &at)| at <= rva && at >= function);
+        exports
+            .max_by_key(|&(_, &at)| at)
+            .map(|(name, at)| format!("{name}+{:#x}", rva - at))
+    }
+
+    /// A code address as text: `xenbus.sys!evtchn::send+0x1c`.
+    pub fn describe(&self, address: u64) -> String {
+        let rva = address.wrapping_sub(self.base() as u64) as u32;
+        let symbol = platform()
+            .symbol(&self.name, rva)
+            .or_else(|| self.nearest_export(rva));
+        match symbol {
+            Some(symbol) => format!("{}!{symbol}", self.name),
+            None => format!("{}+{rva:#x}", self.name),
+        }
+    }
+}
+
+static FILES: Mutex<BTreeMap<String, Arc<[u8]>>> = Mutex::new(BTreeMap::new());
+static LOADED: Mutex<Vec<&'static Module>> = Mutex::new(Vec::new());
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+/// Puts a driver file where the loader finds it, as into `System32\drivers`.
+pub fn provide(name: &str, bytes: impl Into<Arc<[u8]>>) {
+    FILES.lock().insert(name.to_ascii_lowercase(), bytes.into());
+}
+
+/// The bytes of a provided file.
+pub fn file(name: &str) -> Option<Arc<[u8]>> {
+    FILES.lock().get(&name.to_ascii_lowercase()).cloned()
+}
+
+/// Every loaded image, in load order.
+pub fn loaded() -> Vec<&'static Module> {
+    LOADED.lock().clone()
+}
+
+/// The loaded image of that file name (any case).
+pub fn by_name(name: &str) -> Option<&'static Module> {
+    LOADED
+        .lock()
+        .iter()
+        .find(|module| module.name.eq_ignore_ascii_case(name))
+        .copied()
+}
+
+/// The loaded image that covers `address`. Answers `None` while an image is being added.
+pub fn by_address(address: u64) -> Option<&'static Module> {
+    let loaded = LOADED.try_lock()?;
+    loaded
+        .iter()
+        .find(|module| address.wrapping_sub(module.base() as u64) < module.size() as u64)
+        .copied()
+}
+
+/// The name of a module by its number: the executive's for 0.
+pub fn name_of(id: u32) -> String {
+    let loaded = LOADED.try_lock();
+    let found = loaded
+        .as_ref()
+        .and_then(|list| list.iter().find(|module| module.id == id));
+    found.map_or_else(|| "ntoskrnl.exe".to_owned(), |module| module.name.clone())
+}
+
+/// Loads a provided image with what it imports from other images, in an NT thread at PASSIVE_LEVEL. An image that is
+/// loaded already is not loaded again.
+pub fn load(name: &str) -> Result<&'static Module, LoadError> {
+    if let Some(module) = by_name(name) {
+        return Ok(module);
+    }
+    let bytes = file(name).ok_or_else(|| LoadError::NotFound(name.to_owned()))?;
+    let layout = Layout::read(name, &bytes)?;
+    let mut dependencies = BTreeSet::new();
+    for import in &layout.imports {
+        let module = import.module.to_ascii_lowercase();
+        if !export::is_provided(&module) && !dependencies.contains(&module) {
+            check_provided(name, import)?;
+            let dependency = load(&module)?;
+            initialize_dll(dependency)?;
+            dependencies.insert(module);
+        }
+    }
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let extra = layout.imports.len() * thunk::SIZE;
+    let mut memory = Memory::map(name, &layout, &bytes, extra)?;
+    bind(name, id, &layout, &mut memory)?;
+    set_cookie(&layout, &mut memory);
+    let patched = insn::patch(&layout, memory.bytes());
+    memory.protect(&layout);
+    let module = Box::leak(Box::new(Module {
+        id,
+        name: name.to_ascii_lowercase(),
+        layout,
+        memory,
+        patched,
+    }));
+    LOADED.lock().push(module);
+    Ok(module)
+}
+
+fn check_provided(name: &str, import: &super::image::Import) -> Result<(), LoadError> {
+    if by_name(&import.module).is_some() || file(&import.module).is_some() {
+        return Ok(());
+    }
+    let unknown = (name.to_owned(), import.module.clone(), import.name.clone());
+    Err(LoadError::UnknownImport(unknown.0, unknown.1, unknown.2))
+}
+
+/// Fills the import slots: functions of the executive by way of a thunk, those of other images directly.
+fn bind(name: &str, id: u32, layout: &Layout, memory: &mut Memory) -> Result<(), LoadError> {
+    let thunks = layout
+        .size
+        .next_multiple_of(crate::platform::PAGE_SIZE as u32) as usize;
+    let base = memory.base().as_ptr() as usize;
+    for (index, import) in layout.imports.iter().enumerate() {
+        let value = if let Some(export) = export::find(&import.module, &import.name) {
+            let target = export.address as u64;
+            match export.kind {
+                Kind::Data => target,
+                Kind::Function => {
+                    let at = thunks + index * thunk::SIZE;
+                    memory.bytes()[at..at + thunk::SIZE].copy_from_slice(&thunk::code(id, target));
+                    (base + at) as u64
+                }
+            }
+        } else if let Some(address) =
+            by_name(&import.module).and_then(|module| module.export(&import.name))
+        {
+            address as u64
+        } else {
+            return Err(LoadError::UnknownImport(
+                name.to_owned(),
+                import.module.clone(),
+                import.name.clone(),
+            ));
+        };
+        memory.write(import.slot, value);
+    }
+    Ok(())
+}
+
+/// Gives the image's stack-protector cookie a value of its own, as the loader must (IMAGE_LOAD_CONFIG_DIRECTORY64:
+/// SecurityCookie at 0x58).
+fn set_cookie(layout: &Layout, memory: &mut Memory) {
+    let Some(config) = layout.load_config else {
+        return;
+    };
+    if config.checked_add(0x60).is_none_or(|end| end > layout.size) {
+        return;
+    }
+    let length = memory.read(config) as u32;
+    let cookie = memory.read(config + 0x58);
+    let rva = cookie.wrapping_sub(memory.base().as_ptr() as u64);
+    if length >= 0x60 && cookie != 0 && rva.saturating_add(8) <= u64::from(layout.size) {
+        let value = crate::rtl::random::next() & 0x0000_ffff_ffff_ffff;
+        memory.write(rva as u32, value | 1 << 40);
+    }
+}
+
+static INITIALIZED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Calls `DllInitialize` of an export driver once, with the path of its service's key.
+fn initialize_dll(module: &'static Module) -> Result<(), LoadError> {
+    let Some(address) = module.export("DllInitialize") else {
+        return Ok(());
+    };
+    if !INITIALIZED.lock().insert(module.id) {
+        return Ok(());
+    }
+    let service = module.name.trim_end_matches(".sys");
+    let path = format!("\\REGISTRY\\MACHINE\\SYSTEM\\CurrentControlSet\\Services\\{service}");
+    let mut units: Vec<u16> = path.encode_utf16().collect();
+    let length = (units.len() * 2) as u16;
+    units.push(0);
+    let path = UNICODE_STRING {
+        Length: length,
+        MaximumLength: length + 2,
+        Buffer: units.as_mut_ptr(),
+    };
+    // SAFETY: the export driver's contract: DllInitialize takes the registry path and answers a status.
+    let initialize: extern "win64" fn(*const UNICODE_STRING) -> NTSTATUS =
+        unsafe { core::mem::transmute(address) };
+    match initialize(&raw const path) {
+        status if status >= 0 => Ok(()),
+        status => Err(LoadError::DllInitialize(module.name.clone(), status)),
+    }
+}

@@ -1,0 +1,3 @@
+//! Run-time library: strings, memory, version, random numbers.
+
+pub mod random;
