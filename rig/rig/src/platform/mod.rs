@@ -1,0 +1,157 @@
+//! The machine under the executive, made of a Linux process.
+//!
+//! ```text
+//!   nt_host::Platform ─┐                    ┌─ memory   guest RAM (memfd), the guest-physical view, aliases
+//!   xen_model::Machine ┴─> Linux ───────────┼─ vcpu     a host thread for each virtual CPU, sleep and kick
+//!                                           └─ clock    time
+//! ```
+//!
+//! Drivers run natively in vCPU threads, at user level.
+
+mod clock;
+mod machine;
+pub mod memory;
+mod vcpu;
+
+use std::io;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use nt_host::platform::{PAGE_SIZE, Physical, Protection};
+
+use clock::Clock;
+use memory::Memory;
+use vcpu::Vcpu;
+
+/// What a machine is made of.
+pub struct Settings {
+    /// Virtual CPUs, 1 to 64.
+    pub cpus: u32,
+    /// RAM of the guest in MiB.
+    pub ram_mib: u64,
+    /// Frames that Xen wants for itself (`xen_model::Config::xen_frames`).
+    pub xen_frames: u64,
+    /// Takes a line of the machine's log. Called on any thread, with locks of the executive held: it must not wait for
+    /// the machine.
+    pub log: Box<dyn Fn(&str) + Send + Sync>,
+    /// Called when the machine has ended by a bug check (its code). Should end the process.
+    pub halted: Box<dyn Fn(u32) + Send + Sync>,
+    /// Called when the guest was shut down (`xen_abi::sched::SHUTDOWN_*`).
+    pub shut_down: Box<dyn Fn(u32) + Send + Sync>,
+}
+
+/// The machine.
+pub struct Linux {
+    memory: Memory,
+    clock: Clock,
+    vcpus: Vec<Vcpu>,
+    settings: Settings,
+}
+
+impl Linux {
+    /// A machine at rest. It lives as long as the process.
+    pub fn new(settings: Settings) -> io::Result<Arc<Self>> {
+        let ram_frames = settings.ram_mib * (1 << 20) / PAGE_SIZE as u64;
+        let memory = Memory::new(ram_frames, settings.xen_frames)?;
+        let vcpus = (0..settings.cpus).map(|_| Vcpu::new()).collect();
+        Ok(Arc::new(Self {
+            memory,
+            clock: Clock::new(),
+            vcpus,
+            settings,
+        }))
+    }
+
+    /// The machine as a reference for [`nt_host::init`], which keeps it for ever.
+    pub fn leak(self: &Arc<Self>) -> &'static Self {
+        Box::leak(Box::new(Arc::clone(self)))
+    }
+
+    /// Starts the virtual CPUs; after [`nt_host::init`]. The threads end after [`nt_host::ke::stop`].
+    pub fn start(&'static self) -> io::Result<Vec<JoinHandle<()>>> {
+        (0..self.settings.cpus).map(vcpu::start).collect()
+    }
+
+    /// Guest memory.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+}
+
+// SAFETY: the promises of `Platform`: the view is mapped once and never moves; aliases and protections are what
+// `Memory` says; `current_cpu` and the GS base are set by `vcpu::start` on the CPU's one thread.
+unsafe impl nt_host::Platform for Linux {
+    fn cpus(&self) -> u32 {
+        self.settings.cpus
+    }
+
+    fn current_cpu(&self) -> Option<u32> {
+        vcpu::current()
+    }
+
+    fn idle(&self, cpu: u32, deadline: Option<u64>) {
+        let limit = deadline.map(|deadline| deadline.saturating_sub(self.clock.interrupt_time()));
+        if let Some(vcpu) = self.vcpus.get(cpu as usize) {
+            vcpu.sleep(limit);
+        }
+    }
+
+    fn kick(&self, cpu: u32) {
+        if let Some(vcpu) = self.vcpus.get(cpu as usize) {
+            vcpu.kick();
+        }
+    }
+
+    fn relax(&self) {
+        std::thread::yield_now();
+    }
+
+    fn interrupt_time(&self) -> u64 {
+        self.clock.interrupt_time()
+    }
+
+    fn system_time(&self) -> u64 {
+        self.clock.system_time()
+    }
+
+    fn counter(&self) -> u64 {
+        self.clock.interrupt_time()
+    }
+
+    fn counter_frequency(&self) -> u64 {
+        // Windows' usual one: 10 MHz.
+        10_000_000
+    }
+
+    fn physical(&self) -> Physical {
+        self.memory.physical()
+    }
+
+    fn map(&self, frames: &[u64], protection: Protection) -> Option<NonNull<u8>> {
+        self.memory.map(frames, protection)
+    }
+
+    unsafe fn unmap(&self, base: NonNull<u8>, pages: usize) {
+        self.memory.unmap(base, pages);
+    }
+
+    unsafe fn protect(&self, base: NonNull<u8>, pages: usize, protection: Protection) {
+        self.memory.protect(base, pages, protection);
+    }
+
+    fn interrupt_done(&self, _cpu: u32) {}
+
+    fn log(&self, line: &str) {
+        (self.settings.log)(line);
+    }
+
+    fn readable(&self, address: u64, len: usize) -> bool {
+        self.memory.is_readable(address, len)
+    }
+
+    fn halt(&self, code: u32) -> ! {
+        (self.settings.halted)(code);
+        std::process::exit(3)
+    }
+}
