@@ -1,0 +1,70 @@
+//! Work items: functions that a system worker thread runs at PASSIVE_LEVEL.
+
+use crate::{DeviceObject, NtStatus, Result, try_box};
+use alloc::boxed::Box;
+use core::ptr::NonNull;
+use nt_sys::imports::{IoAllocateWorkItem, IoFreeWorkItem, IoQueueWorkItem};
+use nt_sys::{DEVICE_OBJECT, IO_WORKITEM, PVOID};
+
+/// A work item, allocated ahead so that queueing it cannot fail. The device stays referenced while it is queued.
+#[derive(Debug)]
+pub struct WorkItem<F: FnOnce() + Send + 'static> {
+    job: Box<Job<F>>,
+}
+
+#[derive(Debug)]
+struct Job<F> {
+    item: NonNull<IO_WORKITEM>,
+    body: F,
+}
+
+// SAFETY: the item is owned, the body is Send.
+unsafe impl<F: Send> Send for Job<F> {}
+
+impl<F: FnOnce() + Send + 'static> WorkItem<F> {
+    /// Allocates a work item of `device` that will run `body`. IRQL ≤ DISPATCH_LEVEL.
+    pub fn new(device: &DeviceObject, body: F) -> Result<WorkItem<F>> {
+        // SAFETY: the device object is live.
+        let item = unsafe { IoAllocateWorkItem(device.as_ptr()) };
+        let item = NonNull::new(item).ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
+        match try_box(Job { item, body }) {
+            Ok(job) => Ok(WorkItem { job }),
+            Err(status) => {
+                // SAFETY: the item is ours and not queued.
+                unsafe { IoFreeWorkItem(item.as_ptr()) };
+                Err(status)
+            }
+        }
+    }
+
+    /// Hands the work to a system thread. IRQL ≤ DISPATCH_LEVEL.
+    pub fn queue(self) {
+        let item = self.job.item;
+        let job = Box::into_raw(self.job);
+        // SAFETY: item and context are given up to the routine.
+        unsafe {
+            IoQueueWorkItem(
+                item.as_ptr(),
+                run::<F>,
+                nt_sys::DelayedWorkQueue,
+                job.cast(),
+            );
+        }
+    }
+}
+
+impl<F: FnOnce() + Send + 'static> WorkItem<F> {
+    /// Frees an item that will not be queued after all.
+    pub fn discard(self) {
+        // SAFETY: the item is ours and not queued.
+        unsafe { IoFreeWorkItem(self.job.item.as_ptr()) };
+    }
+}
+
+unsafe extern "win64" fn run<F: FnOnce()>(_: *mut DEVICE_OBJECT, context: PVOID) {
+    // SAFETY: the context is the box that `queue` gave up.
+    let job = unsafe { Box::from_raw(context.cast::<Job<F>>()) };
+    // SAFETY: the item was dequeued before this routine was called.
+    unsafe { IoFreeWorkItem(job.item.as_ptr()) };
+    (job.body)();
+}
