@@ -60,6 +60,7 @@ macro_rules! exports {
 /// Every list of exports in this crate.
 fn tables() -> impl Iterator<Item = &'static [Export]> {
     [
+        crate::dbg::print::EXPORTS,
         crate::ke::affinity::EXPORTS,
         crate::ke::bugcheck::EXPORTS,
         crate::ke::dpc::EXPORTS,
@@ -73,9 +74,16 @@ fn tables() -> impl Iterator<Item = &'static [Export]> {
         crate::ke::time::EXPORTS,
         crate::ke::timer::EXPORTS,
         crate::ke::wait::EXPORTS,
+        crate::mm::address::EXPORTS,
+        crate::mm::mdl::EXPORTS,
         crate::mm::pool::EXPORTS,
         crate::ob::EXPORTS,
+        crate::ob::handle::EXPORTS,
+        crate::rtl::ansi::EXPORTS,
+        crate::rtl::memory::EXPORTS,
         crate::rtl::random::EXPORTS,
+        crate::rtl::system::EXPORTS,
+        crate::rtl::unicode::EXPORTS,
     ]
     .into_iter()
 }

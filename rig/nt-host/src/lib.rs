@@ -20,6 +20,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod dbg;
 pub mod export;
 pub mod host;
 pub mod ke;

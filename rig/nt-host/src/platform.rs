@@ -98,6 +98,13 @@ pub unsafe trait Platform: Sync {
     /// Writes a line (without its end) to the machine's log.
     fn log(&self, line: &str);
 
+    /// Writes a line that a driver printed with `DbgPrint` and its kin at `level` (dpfilter.h: 0 error, 1 warning,
+    /// 2 trace, 3 information).
+    fn print(&self, level: u32, line: &str) {
+        let _ = level;
+        self.log(line);
+    }
+
     /// The symbol that covers offset `rva` of a loaded image, with the offset into it, where the platform has the
     /// image's debug information.
     fn symbol(&self, image: &str, rva: u32) -> Option<String> {

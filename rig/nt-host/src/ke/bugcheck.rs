@@ -15,6 +15,7 @@ use super::{irql, processor, trace};
 use crate::exports;
 use crate::host::platform;
 use crate::pe::modules;
+use crate::pe::unwind::Registers;
 use crate::sync::Mutex;
 
 // Microsoft Learn: "Bug check code reference".
@@ -144,6 +145,18 @@ fn run_callbacks() {
             unsafe { (*record).State = BufferFinished };
         }
     }
+}
+
+/// A fault in driver code: a bug check whose stack starts at `registers`.
+pub fn fault(code: u32, parameters: [u64; 4], registers: &Registers, what: fmt::Arguments) -> ! {
+    if let (Some(cpu), Some(module)) =
+        (processor::try_current(), modules::by_address(registers.rip))
+    {
+        cpu.caller.store(module.id, Ordering::Relaxed);
+    }
+    bug_check_with(code, parameters, what, || {
+        trace::describe(&trace::walk(*registers))
+    })
 }
 
 /// Reports a broken rule of the verifier. `what` completes the sentence "DRIVER …".

@@ -5,7 +5,9 @@
 //!   MDLs, stacks, images ──> frames (which RAM frames are free) ──> Platform (mappings, protections)
 //! ```
 
+pub mod address;
 pub mod frames;
+pub mod mdl;
 pub mod pool;
 
 pub use crate::platform::PAGE_SIZE;

@@ -4,7 +4,12 @@ use alloc::collections::BTreeMap;
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
+use nt_sys::{
+    HANDLE, NTSTATUS, PVOID, STATUS_INVALID_HANDLE, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
+};
+
 use super::ObjectType;
+use crate::exports;
 use crate::sync::Mutex;
 
 /// A handle: a multiple of four, as Windows gives them; 0 is none.
@@ -80,3 +85,31 @@ pub fn close(handle: Handle) -> Result<(), HandleError> {
 pub fn open_count() -> usize {
     TABLE.lock().objects.len()
 }
+
+/// Microsoft Learn: ObReferenceObjectByHandle; a null type matches every object. IRQL PASSIVE_LEVEL.
+///
+/// # Safety
+/// `object` is writable; `kind` is null or what an exported type variable holds.
+pub unsafe extern "win64" fn ObReferenceObjectByHandle(
+    handle: HANDLE,
+    _access: u32,
+    kind: *const ObjectType,
+    _mode: i8,
+    object: *mut PVOID,
+    _information: PVOID,
+) -> NTSTATUS {
+    crate::ke::bugcheck::irql_at_most("ObReferenceObjectByHandle", nt_sys::PASSIVE_LEVEL);
+    // SAFETY: the caller's promise; object types live forever.
+    let kind: Option<&'static ObjectType> = unsafe { kind.as_ref() };
+    match reference(handle as Handle, kind) {
+        Ok(body) => {
+            // SAFETY: the caller's promise.
+            unsafe { object.write(body.as_ptr()) };
+            STATUS_SUCCESS
+        }
+        Err(HandleError::Invalid) => STATUS_INVALID_HANDLE,
+        Err(HandleError::WrongType) => STATUS_OBJECT_TYPE_MISMATCH,
+    }
+}
+
+exports!("ntoskrnl.exe": ObReferenceObjectByHandle);

@@ -1,3 +1,7 @@
-//! Run-time library: strings, memory, version, random numbers.
+//! The run-time library: strings, memory, version, time, random numbers.
 
+pub mod ansi;
+pub mod memory;
 pub mod random;
+pub mod system;
+pub mod unicode;
