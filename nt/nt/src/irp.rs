@@ -5,7 +5,8 @@
 use crate::device::completion_event;
 use crate::interface::InterfaceRequest;
 use crate::resources::{RequirementsList, ResourceList};
-use crate::{DeviceObject, NtStatus, PagedPool, Result};
+use crate::{DeviceObject, NtStatus, PagedPool, Result, try_box};
+use alloc::boxed::Box;
 use core::ptr::NonNull;
 use nt_sys::imports::{
     IoAllocateIrp, IoFreeIrp, IofCallDriver, IofCompleteRequest, PoRequestPowerIrp,
@@ -36,9 +37,6 @@ pub struct PowerRequest {
     /// `PowerAction*`.
     pub action: i32,
 }
-
-/// What a forwarded IRP's completion decides.
-type Completion = fn(Irp, PVOID) -> NtStatus;
 
 impl Irp {
     /// Takes over the IRP of a dispatch call.
@@ -174,29 +172,23 @@ impl Irp {
         (irp, status)
     }
 
-    /// Passes the IRP on to `lower`; `completion` gets it back, with `context`, at IRQL ≤ DISPATCH_LEVEL.
+    /// Passes the IRP on to `lower`; `completion` gets it back at IRQL ≤ DISPATCH_LEVEL.
     ///
-    /// The completion completes the IRP, or keeps it (into_raw, a queue, a work item) and returns STATUS_PENDING.
-    /// The dispatch function returns what this returns.
-    ///
-    /// # Safety
-    /// `context` fits `completion` and lives until it is called.
-    pub unsafe fn forward_then(
+    /// The completion completes the IRP, or keeps it for later (a queue, a work item), and its status is of no
+    /// account. The dispatch function returns what this returns. Without memory the IRP is completed at once.
+    pub fn forward_then(
         mut self,
         lower: &DeviceObject,
-        completion: Completion,
-        context: PVOID,
+        completion: impl FnOnce(Irp) + Send + 'static,
     ) -> NtStatus {
+        let completion = match try_box(completion) {
+            Ok(completion) => completion,
+            Err(status) => return self.complete(status),
+        };
+        let routine = run_routine(&*completion);
         // The routine may find the IRP complete before IofCallDriver returns: it is pending from the start.
         self.mark_pending();
-        let irp = self.irp_mut();
-        irp.Tail.Overlay.DriverContext = [
-            completion as PVOID,
-            context,
-            core::ptr::null_mut(),
-            core::ptr::null_mut(),
-        ];
-        self.copy_stack_down(run_completion, core::ptr::null_mut());
+        self.copy_stack_down(routine, Box::into_raw(completion).cast());
         let raw = self.into_raw();
         // SAFETY: the completion routine takes the IRP back.
         unsafe { IofCallDriver(lower.as_ptr(), raw) };
@@ -395,20 +387,21 @@ unsafe extern "win64" fn set_event(_: *mut DEVICE_OBJECT, irp: *mut IRP, event: 
     NtStatus::MORE_PROCESSING_REQUIRED.0
 }
 
-unsafe extern "win64" fn run_completion(
+/// The completion routine for a boxed completion of this type.
+fn run_routine<F: FnOnce(Irp)>(_: &F) -> nt_sys::IO_COMPLETION_ROUTINE {
+    run_completion::<F>
+}
+
+unsafe extern "win64" fn run_completion<F: FnOnce(Irp)>(
     _: *mut DEVICE_OBJECT,
     irp: *mut IRP,
-    _: PVOID,
+    context: PVOID,
 ) -> NTSTATUS {
-    // SAFETY: the lower drivers are through with the IRP, which lives until it is completed.
-    let tail = unsafe { (*irp).Tail };
-    // SAFETY: `forward_then` left its two words there.
-    let [completion, context, ..] = unsafe { tail.Overlay.DriverContext };
-    // SAFETY: the first word is the function that `forward_then` was given.
-    let completion = unsafe { core::mem::transmute::<PVOID, Completion>(completion) };
+    // SAFETY: the context is the box that `forward_then` gave up to this one call.
+    let completion = unsafe { Box::from_raw(context.cast::<F>()) };
     // SAFETY: this driver has the IRP again, and holds it back below.
     let irp = unsafe { Irp::from_raw(irp) };
-    let _ = completion(irp, context);
+    completion(irp);
     NtStatus::MORE_PROCESSING_REQUIRED.0
 }
 
@@ -475,26 +468,49 @@ fn send(
     (NtStatus(outcome.Status), outcome.Information)
 }
 
-/// Asks the power manager to send `device`'s stack a power IRP; `done` gets its status at IRQL ≤ DISPATCH_LEVEL.
+/// Asks the power manager to send `device`'s stack a device power IRP; `done` gets its status at IRQL ≤ DISPATCH_LEVEL.
 ///
-/// # Safety
-/// `context` fits `done` and lives until it is called.
-pub unsafe fn request_device_power(
+/// `minor` is IRP_MN_SET_POWER or IRP_MN_QUERY_POWER, `state` one of `PowerDevice*`. `done` is called unless this fails.
+pub fn request_device_power(
     device: &DeviceObject,
     minor: UCHAR,
     state: i32,
-    done: nt_sys::REQUEST_POWER_COMPLETE,
-    context: PVOID,
-) -> NtStatus {
-    // SAFETY: the device is live; the rest is the caller's duty.
-    NtStatus(unsafe {
+    done: impl FnOnce(NtStatus) + Send + 'static,
+) -> Result<()> {
+    let done = Box::into_raw(try_box(done)?);
+    // SAFETY: the device is live; routine and context fit each other.
+    let status = NtStatus(unsafe {
         PoRequestPowerIrp(
             device.as_ptr(),
             minor,
             POWER_STATE { DeviceState: state },
-            Some(done),
-            context,
+            Some(power_routine(done)),
+            done.cast(),
             core::ptr::null_mut(),
         )
-    })
+    });
+    if let Err(status) = status.ok() {
+        // SAFETY: the routine will not be called, so the box is still ours.
+        drop(unsafe { Box::from_raw(done) });
+        return Err(status);
+    }
+    Ok(())
+}
+
+/// The power manager's routine for a boxed function of this type.
+fn power_routine<F: FnOnce(NtStatus)>(_: *mut F) -> nt_sys::REQUEST_POWER_COMPLETE {
+    power_done::<F>
+}
+
+unsafe extern "win64" fn power_done<F: FnOnce(NtStatus)>(
+    _: *mut DEVICE_OBJECT,
+    _: UCHAR,
+    _: POWER_STATE,
+    context: PVOID,
+    status: *mut IO_STATUS_BLOCK,
+) {
+    // SAFETY: the context is the box that the request gave up to this one call.
+    let done = unsafe { Box::from_raw(context.cast::<F>()) };
+    // SAFETY: the power manager passes the IRP's status block.
+    done(NtStatus(unsafe { (*status).Status }));
 }
