@@ -11,8 +11,9 @@
 mod op;
 
 use std::fmt;
-use std::sync::Mutex;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use xen_abi::grant::*;
 use xen_abi::{DomId, Gref, PAGE_SIZE};
@@ -138,15 +139,16 @@ impl Grants {
     }
 }
 
-/// A page granted by the guest, mapped by domain 0 until dropped.
-pub struct Mapping<'a> {
-    xen: &'a Xen,
+/// A page granted by the guest, mapped by domain 0 until dropped. `X` is how it holds on to Xen: by reference for the
+/// time of a request, counted for longer.
+pub struct Mapping<X: Deref<Target = Xen>> {
+    xen: X,
     gref: Gref,
     access: Access,
     page: Page,
 }
 
-impl fmt::Debug for Mapping<'_> {
+impl<X: Deref<Target = Xen>> fmt::Debug for Mapping<X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mapping")
             .field("gref", &self.gref)
@@ -155,7 +157,7 @@ impl fmt::Debug for Mapping<'_> {
     }
 }
 
-impl Mapping<'_> {
+impl<X: Deref<Target = Xen>> Mapping<X> {
     /// The page: 4096 bytes, which the guest may change at any time. Valid until the mapping is dropped; not to be
     /// written through unless the access is [`Access::Write`].
     pub fn as_ptr(&self) -> *mut u8 {
@@ -168,7 +170,7 @@ impl Mapping<'_> {
     }
 }
 
-impl Drop for Mapping<'_> {
+impl<X: Deref<Target = Xen>> Drop for Mapping<X> {
     fn drop(&mut self) {
         self.xen.release(GUEST, self.gref, self.access);
     }
@@ -176,18 +178,36 @@ impl Drop for Mapping<'_> {
 
 impl Xen {
     /// Maps a page the guest granted to domain 0.
-    pub fn map(&self, gref: Gref, access: Access) -> Result<Mapping<'_>, GrantError> {
-        let frame = self.acquire(GUEST, DomId::DOM0, gref, access)?;
-        let page = self
-            .physmap
-            .resolve(frame)
-            .ok_or(GrantError(GNTST_BAD_PAGE))?;
+    pub fn map(&self, gref: Gref, access: Access) -> Result<Mapping<&Self>, GrantError> {
+        let page = self.acquire_page(gref, access)?;
         Ok(Mapping {
             xen: self,
             gref,
             access,
             page,
         })
+    }
+
+    /// As [`Self::map`], for a mapping that is kept.
+    pub fn map_kept(
+        self: &Arc<Self>,
+        gref: Gref,
+        access: Access,
+    ) -> Result<Mapping<Arc<Self>>, GrantError> {
+        let page = self.acquire_page(gref, access)?;
+        Ok(Mapping {
+            xen: self.clone(),
+            gref,
+            access,
+            page,
+        })
+    }
+
+    fn acquire_page(&self, gref: Gref, access: Access) -> Result<Page, GrantError> {
+        let frame = self.acquire(GUEST, DomId::DOM0, gref, access)?;
+        self.physmap
+            .resolve(frame)
+            .ok_or(GrantError(GNTST_BAD_PAGE))
     }
 
     /// What the guest did to entries in use, since the last call.
