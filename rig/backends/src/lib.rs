@@ -1,1 +1,3 @@
-//! Block backends over xen-model.
+//! Backends of PV devices: what domain 0 offers to the guest of the Xen model.
+
+pub mod block;

@@ -1,0 +1,311 @@
+//! One disk's backend: its states and keys, as Linux's xen-blkback (drivers/block/xen-blkback/xenbus.c).
+//!
+//! ```text
+//!   frontend            backend
+//!   Initialising (1)    writes queue and ring limits, InitWait (2)
+//!   Initialised (3)     maps the rings, writes features and size, Connected (4)
+//!   Connected (4)
+//!   Closing (5)         Closing (5)
+//!   Closed (6)          unmaps, Closed (6); InitWait again once the frontend is back at 1, if `online`
+//! ```
+
+use std::sync::Arc;
+
+use xen_abi::blkif::PROTOCOL_X86_64;
+use xen_abi::xenbus::XenbusState;
+use xen_abi::{Gref, Port};
+use xen_model::dom0::Dom0;
+use xen_model::store::Store;
+use xen_model::{EventEnd, Xen};
+
+use super::config::{BlockConfig, Offer, Stats, count};
+use super::request::Executor;
+use super::ring::BackRing;
+
+/// Requests of one ring carried out before their responses are published.
+const BATCH: usize = 16;
+
+struct Queue {
+    ring: BackRing,
+    end: Arc<EventEnd>,
+    /// The frontend broke the ring: it is left alone until it is connected anew.
+    broken: bool,
+}
+
+/// A disk of the guest.
+pub(super) struct Device {
+    pub(super) config: BlockConfig,
+    pub(super) stats: Arc<Stats>,
+    state: XenbusState,
+    queues: Vec<Queue>,
+    shown_sectors: u64,
+}
+
+impl Device {
+    /// Probes: the directories exist, the frontend has not started.
+    pub(super) fn new(config: BlockConfig, stats: Arc<Stats>, dom0: &Dom0) -> Self {
+        let mut device = Self {
+            config,
+            stats,
+            state: XenbusState::Initialising,
+            queues: Vec::new(),
+            shown_sectors: 0,
+        };
+        let Offer {
+            max_indirect_segments,
+            max_queues,
+            max_ring_page_order,
+            ..
+        } = device.config.offer;
+        let mut store = dom0.store();
+        let dir = device.config.vbd.backend_path();
+        for (key, value) in [
+            ("feature-max-indirect-segments", max_indirect_segments),
+            ("multi-queue-max-queues", max_queues),
+            ("max-ring-page-order", max_ring_page_order),
+        ] {
+            if let Some(value) = value {
+                store.write(&format!("{dir}/{key}"), value.to_string());
+            }
+        }
+        device.switch(&mut store, XenbusState::InitWait);
+        device
+    }
+
+    pub(super) fn frontend_path(&self) -> String {
+        self.config.vbd.frontend_path()
+    }
+
+    fn switch(&mut self, store: &mut Store, state: XenbusState) {
+        self.state = state;
+        store.update(
+            &format!("{}/state", self.config.vbd.backend_path()),
+            &state.number().to_string(),
+        );
+    }
+
+    fn name(&self) -> String {
+        format!("vbd/{}", self.config.vbd.devid)
+    }
+
+    /// The frontend's state may have changed. Returns `false` when the device is done for.
+    pub(super) fn frontend_changed(&mut self, dom0: &Dom0) -> bool {
+        let frontend = dom0.store().read_state(&self.frontend_path());
+        match frontend {
+            XenbusState::Initialising if self.state == XenbusState::Closed => {
+                self.switch(&mut dom0.store(), XenbusState::InitWait);
+            }
+            XenbusState::Initialised | XenbusState::Connected
+                if self.state != XenbusState::Connected =>
+            {
+                self.disconnect(dom0.xen());
+                if let Err(why) = self.connect(dom0) {
+                    self.fail(dom0, &why);
+                }
+            }
+            XenbusState::Closing if self.state != XenbusState::Closed => {
+                self.switch(&mut dom0.store(), XenbusState::Closing);
+            }
+            XenbusState::Closed => {
+                self.disconnect(dom0.xen());
+                let mut store = dom0.store();
+                self.switch(&mut store, XenbusState::Closed);
+                return store.read_number(&format!("{}/online", self.config.vbd.backend_path()))
+                    == Some(1);
+            }
+            XenbusState::Unknown => {
+                self.disconnect(dom0.xen());
+                return false;
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Something no connection can come of: the reason goes to the error node. `xenbus_dev_fatal`.
+    fn fail(&mut self, dom0: &Dom0, why: &str) {
+        dom0.log(&format!("{}: {why}", self.name()));
+        self.disconnect(dom0.xen());
+        let mut store = dom0.store();
+        let dir = self.config.vbd.backend_path();
+        let node = dir.replacen("/local/domain/0/", "/local/domain/0/error/", 1);
+        store.write(&format!("{node}/error"), why);
+        self.switch(&mut store, XenbusState::Closing);
+    }
+
+    /// Lets go of everything of the guest's.
+    pub(super) fn disconnect(&mut self, xen: &Xen) {
+        for queue in self.queues.drain(..) {
+            xen.dom0_close(&queue.end);
+        }
+    }
+
+    fn connect(&mut self, dom0: &Dom0) -> Result<(), String> {
+        let frontend = self.frontend_path();
+        let offer = self.config.offer;
+        let mut store = dom0.store();
+        let protocol = store
+            .read(&format!("{frontend}/protocol"))
+            .unwrap_or_default();
+        if protocol != PROTOCOL_X86_64 {
+            return Err(format!("unknown fe protocol {protocol:?}"));
+        }
+        let queues = store
+            .read_number(&format!("{frontend}/multi-queue-num-queues"))
+            .unwrap_or(1);
+        if queues == 0 || queues > u64::from(offer.max_queues.unwrap_or(1)) {
+            return Err(format!(
+                "guest requested {queues} queues, exceeding the maximum"
+            ));
+        }
+        let order = store
+            .read_number(&format!("{frontend}/ring-page-order"))
+            .unwrap_or(0);
+        if order > u64::from(offer.max_ring_page_order.unwrap_or(0)) {
+            return Err(format!("requested ring page order {order} exceed max"));
+        }
+        let mut described = Vec::new();
+        for queue in 0..queues {
+            let dir = if queues == 1 {
+                frontend.clone()
+            } else {
+                format!("{frontend}/queue-{queue}")
+            };
+            described.push(read_queue(&mut store, &dir, order as u32)?);
+        }
+        drop(store);
+        let xen = dom0.xen();
+        for (grefs, port) in described {
+            let ring = BackRing::map(xen, &grefs).map_err(|e| format!("mapping ring-ref: {e}"))?;
+            let end = xen
+                .dom0_bind(port, dom0.bell())
+                .map_err(|e| format!("binding event-channel {port}: errno {e}"))?;
+            self.queues.push(Queue {
+                ring,
+                end,
+                broken: false,
+            });
+        }
+        let entries = self.queues.first().map_or(0, |q| q.ring.entries());
+        dom0.log(&format!(
+            "{}: connected, {queues} queues of {entries} entries",
+            self.name()
+        ));
+        let mut store = dom0.store();
+        self.write_features(&mut store);
+        self.switch(&mut store, XenbusState::Connected);
+        Ok(())
+    }
+
+    fn write_features(&mut self, store: &mut Store) {
+        let offer = self.config.offer;
+        let dir = self.config.vbd.backend_path();
+        let mut put =
+            |key: &str, value: u64| store.write(&format!("{dir}/{key}"), value.to_string());
+        let flags = [
+            ("feature-flush-cache", offer.flush),
+            ("feature-barrier", offer.barrier),
+            ("feature-persistent", offer.persistent),
+        ];
+        for (key, _) in flags.iter().filter(|(_, on)| *on) {
+            put(key, 1);
+        }
+        if let Some(d) = self.config.discard() {
+            put("discard-granularity", u64::from(d.granularity));
+            put("discard-alignment", u64::from(d.alignment));
+            put("discard-secure", u64::from(d.secure));
+            put("feature-discard", 1);
+        }
+        self.shown_sectors = self.config.image.sectors();
+        put("sectors", self.shown_sectors);
+        put("info", u64::from(self.config.info()));
+        put("sector-size", u64::from(offer.sector_size));
+        if let Some(size) = offer.physical_sector_size {
+            put("physical-sector-size", u64::from(size));
+        }
+    }
+
+    /// The image has changed its size: says so, and rewrites the state to make the frontend look. `xen_vbd_resize`.
+    fn announce_size(&mut self, dom0: &Dom0) {
+        self.shown_sectors = self.config.image.sectors();
+        let dir = self.config.vbd.backend_path();
+        let mut store = dom0.store();
+        store.write(&format!("{dir}/sectors"), self.shown_sectors.to_string());
+        store.write(&format!("{dir}/state"), self.state.number().to_string());
+    }
+
+    /// Carries out a batch of each queue's requests. Returns whether there was anything to do.
+    pub(super) fn serve(&mut self, dom0: &Dom0) -> bool {
+        let mut worked = false;
+        if self.state == XenbusState::Connected && self.shown_sectors != self.config.image.sectors()
+        {
+            self.announce_size(dom0);
+            worked = true;
+        }
+        let executor = Executor {
+            xen: dom0.xen(),
+            config: &self.config,
+            stats: &self.stats,
+        };
+        for (number, queue) in self
+            .queues
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, q)| !q.broken)
+        {
+            let name = || format!("vbd/{}, queue {number}", executor.config.vbd.devid);
+            queue.end.take();
+            let mut done = 0;
+            while done < BATCH {
+                match queue.ring.take() {
+                    Ok(Some(request)) => {
+                        let (response, complaint) = executor.execute(&request);
+                        if let Some(text) = complaint {
+                            dom0.log(&format!("{}: {text}", name()));
+                        }
+                        queue.ring.respond(response);
+                        done += 1;
+                    }
+                    Ok(None) => break,
+                    Err(_) => {
+                        dom0.log(&format!(
+                            "{}: frontend provided bogus ring requests",
+                            name()
+                        ));
+                        queue.broken = true;
+                        break;
+                    }
+                }
+            }
+            if queue.ring.publish() {
+                count(&executor.stats.notifications, 1);
+                dom0.xen().dom0_notify(&queue.end);
+            }
+            worked |= done > 0;
+            if done < BATCH && !queue.broken {
+                worked |= queue.ring.rearm();
+            }
+        }
+        worked
+    }
+}
+
+/// A queue's references and its port.
+fn read_queue(store: &mut Store, dir: &str, order: u32) -> Result<(Vec<Gref>, Port), String> {
+    let mut number = |key: &str| {
+        let value = store
+            .read_number(&format!("{dir}/{key}"))
+            .and_then(|n| u32::try_from(n).ok());
+        value.ok_or_else(|| format!("reading {dir}/{key}"))
+    };
+    let port = Port(number("event-channel")?);
+    let grefs = (0..1u32 << order)
+        .map(|i| match number(&format!("ring-ref{i}")) {
+            // A ring of one page may go by the older name.
+            Err(_) if order == 0 => number("ring-ref"),
+            other => other,
+        })
+        .map(|r| r.map(Gref))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok((grefs, port))
+}

@@ -1,0 +1,189 @@
+//! The block backend: raw images as disks of the guest, after Linux's xen-blkback.
+//!
+//! ```text
+//!   Disks::attach ──► toolstack writes keys ──► watch ──► Blkback ──► Device ──► rings ──► Executor ──► Image
+//! ```
+//! [`Blkback`] is the driver in domain 0's loop; [`Disks`] is the handle the rig keeps.
+
+mod config;
+mod device;
+mod image;
+mod request;
+mod ring;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use xen_abi::xenbus::XenbusState;
+use xen_model::dom0::{Dom0, Driver};
+use xen_model::store::ConnectionId;
+
+pub use config::{BlockConfig, Discard, Offer, Stats};
+pub use image::{BadImage, Buffer, Image, ImageError};
+
+use device::Device;
+
+/// Where the guest's disks appear in domain 0.
+const BACKENDS: &str = "/local/domain/0/backend/vbd/1";
+
+#[derive(Clone)]
+struct Known {
+    config: BlockConfig,
+    stats: Arc<Stats>,
+}
+
+/// The disks that the backend may serve, by virtual device number.
+#[derive(Clone, Default)]
+pub struct Disks(Arc<Mutex<BTreeMap<u32, Known>>>);
+
+impl Disks {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Plugs a disk into the guest.
+    pub fn attach(&self, dom0: &Dom0, config: BlockConfig) -> Result<Arc<Stats>, ImageError> {
+        config.check()?;
+        let stats = Arc::new(Stats::default());
+        let vbd = config.vbd.clone();
+        self.lock().insert(
+            vbd.devid,
+            Known {
+                config,
+                stats: stats.clone(),
+            },
+        );
+        dom0.attach_disk(vbd);
+        Ok(stats)
+    }
+
+    /// Forgets a disk, after the toolstack has detached it.
+    pub fn forget(&self, devid: u32) {
+        self.lock().remove(&devid);
+    }
+
+    /// A disk's contents.
+    pub fn image(&self, devid: u32) -> Option<Arc<Image>> {
+        self.lock().get(&devid).map(|k| k.config.image.clone())
+    }
+}
+
+/// The driver for all disks.
+pub struct Blkback {
+    disks: Disks,
+    client: Option<ConnectionId>,
+    devices: BTreeMap<u32, Device>,
+}
+
+impl Blkback {
+    /// The driver, and the handle to give it disks.
+    pub fn new() -> (Self, Disks) {
+        let disks = Disks::default();
+        (
+            Self {
+                disks: disks.clone(),
+                client: None,
+                devices: BTreeMap::new(),
+            },
+            disks,
+        )
+    }
+
+    fn client(&mut self, dom0: &Dom0) -> ConnectionId {
+        *self.client.get_or_insert_with(|| {
+            let mut store = dom0.store();
+            let id = store.client();
+            store.watch(id, BACKENDS, "backend");
+            id
+        })
+    }
+
+    /// Disks there are, and disks there should be.
+    fn all_devids(&self, dom0: &Dom0) -> BTreeSet<u32> {
+        let listed = dom0.store().list(BACKENDS);
+        listed
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .chain(self.devices.keys().copied())
+            .collect()
+    }
+
+    /// A disk's directory in domain 0 came, changed or went.
+    fn backend_changed(&mut self, dom0: &Dom0, client: ConnectionId, devid: u32) {
+        let state = dom0.store().read_state(&format!("{BACKENDS}/{devid}"));
+        if state == XenbusState::Unknown {
+            self.remove(dom0, client, devid);
+        } else if state == XenbusState::Initialising && !self.devices.contains_key(&devid) {
+            let Some(known) = self.disks.lock().get(&devid).cloned() else {
+                dom0.log(&format!("vbd/{devid}: no image was given for this disk"));
+                return;
+            };
+            let device = Device::new(known.config, known.stats, dom0);
+            dom0.store().watch(
+                client,
+                &format!("{}/state", device.frontend_path()),
+                &devid.to_string(),
+            );
+            self.devices.insert(devid, device);
+        }
+    }
+
+    fn frontend_changed(&mut self, dom0: &Dom0, client: ConnectionId, devid: u32) {
+        if let Some(device) = self.devices.get_mut(&devid)
+            && !device.frontend_changed(dom0)
+        {
+            self.remove(dom0, client, devid);
+        }
+    }
+
+    fn remove(&mut self, dom0: &Dom0, client: ConnectionId, devid: u32) {
+        if let Some(mut device) = self.devices.remove(&devid) {
+            device.disconnect(dom0.xen());
+            dom0.store().unwatch(
+                client,
+                &format!("{}/state", device.frontend_path()),
+                &devid.to_string(),
+            );
+        }
+    }
+}
+
+impl Driver for Blkback {
+    fn step(&mut self, dom0: &Dom0) -> bool {
+        let mut worked = false;
+        let client = self.client(dom0);
+        loop {
+            let Some(event) = dom0.store().next_event(client) else {
+                break;
+            };
+            worked = true;
+            if event.token == "backend" {
+                let devid = event
+                    .path
+                    .strip_prefix(BACKENDS)
+                    .and_then(|rest| rest.split('/').nth(1)?.parse().ok());
+                let concerned = match devid {
+                    Some(devid) => BTreeSet::from([devid]),
+                    // The directory itself: the first event, or removed with all in it.
+                    None => self.all_devids(dom0),
+                };
+                for devid in concerned {
+                    self.backend_changed(dom0, client, devid);
+                }
+            } else if let Ok(devid) = event.token.parse() {
+                self.frontend_changed(dom0, client, devid);
+            }
+        }
+        for device in self.devices.values_mut() {
+            worked |= device.serve(dom0);
+        }
+        worked
+    }
+
+    fn guest_gone(&mut self, dom0: &Dom0) {
+        let client = self.client(dom0);
+        for devid in self.devices.keys().copied().collect::<Vec<_>>() {
+            self.remove(dom0, client, devid);
+        }
+    }
+}
