@@ -439,6 +439,20 @@ impl Memory {
         })
     }
 
+    /// What is at an address that cannot be accessed, completing "ADDRESS, …".
+    pub fn describe(&self, address: u64) -> String {
+        let Some(page) = self.page_of(address) else {
+            return "where nothing is mapped".to_owned();
+        };
+        let offset = address - self.view.base.as_ptr() as u64;
+        let state = self.states[page].load(Ordering::Relaxed);
+        match (state & PRESENT != 0, decode(state)) {
+            (false, _) => format!("a hole in the guest's memory at physical {offset:#x}"),
+            (true, Protection::None) => format!("a guard page at physical {offset:#x}"),
+            (true, _) => format!("protected memory at physical {offset:#x}"),
+        }
+    }
+
     /// Copies from guest-virtual memory.
     pub fn read(&self, address: u64, out: &mut [u8]) -> Result<(), Fault> {
         match self.check_view(address, out.len(), false) {

@@ -3,22 +3,28 @@
 //! ```text
 //!   nt_host::Platform ─┐                    ┌─ memory   guest RAM (memfd), the guest-physical view, aliases
 //!   xen_model::Machine ┴─> Linux ───────────┼─ vcpu     a host thread for each virtual CPU, sleep and kick
-//!                                           └─ clock    time
+//!                            │              ├─ clock    time
+//!      xen_model::Xen <──────┘              └─ fault    signals: emulate, or report what a driver did
 //! ```
 //!
 //! Drivers run natively in vCPU threads, at user level.
 
 mod clock;
+mod emulate;
+mod fault;
 mod machine;
 pub mod memory;
+mod registers;
 mod vcpu;
 
 use std::io;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use nt_host::platform::{PAGE_SIZE, Physical, Protection};
+
+use xen_model::Xen;
 
 use clock::Clock;
 use memory::Memory;
@@ -47,6 +53,7 @@ pub struct Linux {
     clock: Clock,
     vcpus: Vec<Vcpu>,
     settings: Settings,
+    xen: OnceLock<Arc<Xen>>,
 }
 
 impl Linux {
@@ -60,6 +67,7 @@ impl Linux {
             clock: Clock::new(),
             vcpus,
             settings,
+            xen: OnceLock::new(),
         }))
     }
 
@@ -68,8 +76,18 @@ impl Linux {
         Box::leak(Box::new(Arc::clone(self)))
     }
 
-    /// Starts the virtual CPUs; after [`nt_host::init`]. The threads end after [`nt_host::ke::stop`].
+    /// Connects the machine to its hypervisor, once; before [`start`](Self::start).
+    pub fn set_xen(&self, xen: &Arc<Xen>) {
+        let _ = self.xen.set(Arc::clone(xen));
+    }
+
+    fn xen(&self) -> Option<&Xen> {
+        self.xen.get().map(Arc::as_ref)
+    }
+
+    /// Starts the virtual CPUs; after [`nt_host::init`], once in a process. The threads end after [`nt_host::ke::stop`].
     pub fn start(&'static self) -> io::Result<Vec<JoinHandle<()>>> {
+        fault::install(self)?;
         (0..self.settings.cpus).map(vcpu::start).collect()
     }
 
@@ -140,7 +158,11 @@ unsafe impl nt_host::Platform for Linux {
         self.memory.protect(base, pages, protection);
     }
 
-    fn interrupt_done(&self, _cpu: u32) {}
+    fn interrupt_done(&self, cpu: u32) {
+        if let Some(xen) = self.xen() {
+            xen.interrupt_done(cpu);
+        }
+    }
 
     fn log(&self, line: &str) {
         (self.settings.log)(line);

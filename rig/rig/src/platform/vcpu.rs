@@ -85,6 +85,7 @@ pub fn start(cpu: u32) -> io::Result<JoinHandle<()>> {
             // SAFETY: GS is free in 64-bit Linux programs; this thread runs the CPU whose block it points to.
             let result = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, block) };
             assert_eq!(result, 0, "the GS base cannot be set");
+            super::fault::prepare_thread().expect("memory for a signal stack");
             CURRENT.set(Some(cpu));
             nt_host::ke::cpu_main(cpu);
             CURRENT.set(None);

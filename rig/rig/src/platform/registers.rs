@@ -1,0 +1,125 @@
+//! The interrupted state of a vCPU thread, as a signal handler gets and changes it.
+
+use libc::{
+    REG_CR2, REG_EFL, REG_ERR, REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14,
+    REG_R15, REG_RAX, REG_RBP, REG_RBX, REG_RCX, REG_RDI, REG_RDX, REG_RIP, REG_RSI, REG_RSP,
+    REG_TRAPNO,
+};
+use nt_host::pe::unwind;
+
+/// General registers in the order in which instructions number them.
+const GENERAL: [libc::c_int; 16] = [
+    REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, REG_R9,
+    REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15,
+];
+
+/// Numbers of general registers.
+pub const RAX: usize = 0;
+/// See [`RAX`].
+pub const RCX: usize = 1;
+/// See [`RAX`].
+pub const RDX: usize = 2;
+/// See [`RAX`].
+pub const RBX: usize = 3;
+/// See [`RAX`].
+pub const RSP: usize = 4;
+/// See [`RAX`].
+pub const RSI: usize = 6;
+/// See [`RAX`].
+pub const RDI: usize = 7;
+/// See [`RAX`].
+pub const R8: usize = 8;
+/// See [`RAX`].
+pub const R10: usize = 10;
+
+/// EFLAGS.DF: string instructions go down.
+const DIRECTION: u64 = 1 << 10;
+
+/// The registers of interrupted code.
+pub struct Registers<'a> {
+    words: &'a mut [libc::greg_t; 23],
+}
+
+impl<'a> Registers<'a> {
+    /// Those in a signal's context.
+    pub fn new(context: &'a mut libc::ucontext_t) -> Self {
+        Self {
+            words: &mut context.uc_mcontext.gregs,
+        }
+    }
+
+    fn word(&self, index: libc::c_int) -> u64 {
+        self.words[index as usize] as u64
+    }
+
+    /// General register `number`.
+    pub fn get(&self, number: usize) -> u64 {
+        self.word(GENERAL[number])
+    }
+
+    /// Sets general register `number`.
+    pub fn set(&mut self, number: usize, value: u64) {
+        self.words[GENERAL[number] as usize] = value as i64;
+    }
+
+    /// Sets the low `bytes` bytes of a general register as an instruction does: 4 clear the upper half.
+    pub fn set_low(&mut self, number: usize, bytes: u8, value: u32) {
+        let value = u64::from(value);
+        let kept = match bytes {
+            1 => self.get(number) & !0xff,
+            2 => self.get(number) & !0xffff,
+            _ => 0,
+        };
+        let mask = match bytes {
+            1 => 0xff,
+            2 => 0xffff,
+            _ => 0xffff_ffff,
+        };
+        self.set(number, kept | value & mask);
+    }
+
+    /// The instruction pointer.
+    pub fn rip(&self) -> u64 {
+        self.word(REG_RIP)
+    }
+
+    /// Goes on behind an instruction of `length` bytes.
+    pub fn skip(&mut self, length: usize) {
+        self.words[REG_RIP as usize] += length as i64;
+    }
+
+    /// Whether string instructions go down.
+    pub fn goes_down(&self) -> bool {
+        self.word(REG_EFL) & DIRECTION != 0
+    }
+
+    /// The number of the processor's exception.
+    pub fn trap(&self) -> u64 {
+        self.word(REG_TRAPNO)
+    }
+
+    /// The address of a page fault.
+    pub fn fault_address(&self) -> u64 {
+        self.word(REG_CR2)
+    }
+
+    /// Whether a page fault was a write.
+    pub fn is_write(&self) -> bool {
+        self.word(REG_ERR) & 2 != 0
+    }
+
+    /// Whether a page fault was an instruction fetch.
+    pub fn is_fetch(&self) -> bool {
+        self.word(REG_ERR) & 16 != 0
+    }
+
+    /// The state as stack walks need it.
+    pub fn for_unwind(&self) -> unwind::Registers {
+        let general = std::array::from_fn(|number| self.get(number));
+        unwind::Registers {
+            rip: self.rip(),
+            general,
+            complete: true,
+        }
+    }
+}
