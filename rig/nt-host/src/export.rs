@@ -60,6 +60,7 @@ macro_rules! exports {
 /// Every list of exports in this crate.
 fn tables() -> impl Iterator<Item = &'static [Export]> {
     [
+        crate::cm::zw::EXPORTS,
         crate::dbg::print::EXPORTS,
         crate::ke::affinity::EXPORTS,
         crate::ke::bugcheck::EXPORTS,

@@ -20,9 +20,11 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod cm;
 pub mod dbg;
 pub mod export;
 pub mod host;
+pub mod inf;
 pub mod ke;
 pub mod mm;
 pub mod ob;
