@@ -25,11 +25,13 @@ pub mod dbg;
 pub mod export;
 pub mod host;
 pub mod inf;
+pub mod io;
 pub mod ke;
 pub mod mm;
 pub mod ob;
 pub mod pe;
 pub mod platform;
+pub mod pnp;
 pub mod rtl;
 pub mod sync;
 

@@ -1,0 +1,154 @@
+//! Work items: routines of a driver that system worker threads call at PASSIVE_LEVEL.
+//!
+//! A queued item keeps its device object referenced until its routine has returned.
+
+use alloc::collections::VecDeque;
+use core::ptr::{NonNull, null_mut};
+
+use nt_sys::{
+    DEVICE_OBJECT, DISPATCH_LEVEL, IO_WORKITEM, IO_WORKITEM_ROUTINE, PASSIVE_LEVEL, PVOID,
+};
+
+use crate::exports;
+use crate::ke::event::Event;
+use crate::ke::wait::Timeout;
+use crate::ke::{bugcheck, processor, thread};
+use crate::mm::pool;
+use crate::ob;
+use crate::sync::{Mutex, Once};
+
+/// Worker threads per CPU.
+const WORKERS: u32 = 2;
+const TAG: [u8; 4] = *b"IoWi";
+
+/// What an `IO_WORKITEM` pointer leads to.
+struct Item {
+    device: *mut DEVICE_OBJECT,
+    routine: Option<IO_WORKITEM_ROUTINE>,
+    context: PVOID,
+    queued: bool,
+}
+
+struct Queued(NonNull<Item>);
+// SAFETY: a queued item belongs to the queue until a worker takes it.
+unsafe impl Send for Queued {}
+
+static QUEUE: Mutex<VecDeque<Queued>> = Mutex::new(VecDeque::new());
+static WORK: Once<Event> = Once::new();
+
+/// Starts the worker threads; once, when the executive starts.
+pub(crate) fn start() {
+    if !WORK.set(Event::new(false)) {
+        return;
+    }
+    for cpu in processor::all() {
+        for _ in 0..WORKERS {
+            if !thread::run(cpu.number, work) {
+                bugcheck::breach(format_args!("no memory for a system worker thread"));
+            }
+        }
+    }
+}
+
+fn work() {
+    loop {
+        let next = QUEUE.lock().pop_front();
+        let Some(Queued(item)) = next else {
+            if let Some(work) = WORK.get() {
+                work.wait(Timeout::Never);
+            }
+            continue;
+        };
+        // Another worker may have slept through this signal's twin.
+        if !QUEUE.lock().is_empty() {
+            wake();
+        }
+        // SAFETY: the item came off the queue, so its driver must not free it yet.
+        let item = unsafe { &mut *item.as_ptr() };
+        let (device, routine, context) = (item.device, item.routine, item.context);
+        // The routine may free or queue the item again.
+        item.queued = false;
+        if let Some(routine) = routine {
+            // SAFETY: the driver's own routine, called as documented.
+            unsafe { routine(device, context) };
+            bugcheck::irql_at_most("a work item's routine after its return", PASSIVE_LEVEL);
+        }
+        // SAFETY: drops the reference taken when the item was queued.
+        unsafe { ob::ObfDereferenceObject(device.cast()) };
+    }
+}
+
+/// Wakes a worker; before the workers start, their first look finds the item.
+fn wake() {
+    if let Some(work) = WORK.get() {
+        work.set();
+    }
+}
+
+/// Microsoft Learn: IoAllocateWorkItem.
+///
+/// # Safety
+/// `device` is a live device object.
+pub unsafe extern "win64" fn IoAllocateWorkItem(device: *mut DEVICE_OBJECT) -> *mut IO_WORKITEM {
+    let owner = processor::caller();
+    bugcheck::irql_at_most("IoAllocateWorkItem", DISPATCH_LEVEL);
+    let Some(memory) = pool::allocate_for(owner, size_of::<Item>(), TAG) else {
+        return null_mut();
+    };
+    let item = memory.cast::<Item>();
+    // SAFETY: fresh memory of that size, aligned to 16.
+    unsafe {
+        item.write(Item {
+            device,
+            routine: None,
+            context: null_mut(),
+            queued: false,
+        })
+    };
+    item.as_ptr().cast()
+}
+
+/// Microsoft Learn: IoFreeWorkItem.
+///
+/// # Safety
+/// `item` is a work item of the caller.
+pub unsafe extern "win64" fn IoFreeWorkItem(item: *mut IO_WORKITEM) {
+    bugcheck::irql_at_most("IoFreeWorkItem", DISPATCH_LEVEL);
+    // SAFETY: the caller's promise.
+    if unsafe { &*item.cast::<Item>() }.queued {
+        bugcheck::breach(format_args!("IoFreeWorkItem: the item is queued"));
+    }
+    if let Some(memory) = NonNull::new(item.cast()) {
+        // SAFETY: allocated by IoAllocateWorkItem.
+        unsafe { pool::free(memory) };
+    }
+}
+
+/// Microsoft Learn: IoQueueWorkItem.
+///
+/// # Safety
+/// `item` is a work item of the caller, whose device object lives.
+pub unsafe extern "win64" fn IoQueueWorkItem(
+    item: *mut IO_WORKITEM,
+    routine: Option<IO_WORKITEM_ROUTINE>,
+    _queue: i32,
+    context: PVOID,
+) {
+    bugcheck::irql_at_most("IoQueueWorkItem", DISPATCH_LEVEL);
+    let Some(pointer) = NonNull::new(item.cast::<Item>()) else {
+        bugcheck::breach(format_args!("IoQueueWorkItem without an item"));
+    };
+    // SAFETY: the caller's promise.
+    let item = unsafe { &mut *pointer.as_ptr() };
+    if core::mem::replace(&mut item.queued, true) {
+        bugcheck::breach(format_args!("IoQueueWorkItem: the item is queued already"));
+    }
+    item.routine = routine;
+    item.context = context;
+    // SAFETY: the caller's promise.
+    unsafe { ob::ObfReferenceObject(item.device.cast()) };
+    QUEUE.lock().push_back(Queued(pointer));
+    wake();
+}
+
+exports!("ntoskrnl.exe": IoAllocateWorkItem, IoFreeWorkItem, IoQueueWorkItem);
