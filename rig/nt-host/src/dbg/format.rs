@@ -286,9 +286,9 @@ unsafe fn string(address: u64, wide: bool, precision: Option<usize>) -> String {
     for index in 0..limit {
         let unit = match wide {
             // SAFETY: the caller's promise: no unit so far was NUL.
-            true => unsafe { (address as *const u16).add(index).read_unaligned() },
+            true => unsafe { (address as *const u16).wrapping_add(index).read_unaligned() },
             // SAFETY: as above.
-            false => u16::from(unsafe { (address as *const u8).add(index).read() }),
+            false => u16::from(unsafe { (address as *const u8).wrapping_add(index).read() }),
         };
         match unit {
             0 => break,

@@ -49,6 +49,12 @@ impl WaitBlock {
     }
 }
 
+impl Default for WaitBlock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// A header's initial value; [`init_list`] completes it at its final address.
 pub(super) fn header(kind: UCHAR, size: usize, state: i32) -> DISPATCHER_HEADER {
     DISPATCHER_HEADER {
@@ -87,6 +93,11 @@ impl Object {
     /// Wraps a header that stays valid while the result is used.
     pub fn new(header: *mut DISPATCHER_HEADER) -> Self {
         Self(header)
+    }
+
+    /// The header's address, as drivers pass it.
+    pub fn as_ptr(&self) -> *mut DISPATCHER_HEADER {
+        self.0
     }
 
     fn kind_cell(&self) -> &AtomicU8 {

@@ -126,7 +126,11 @@ impl Queue {
 /// Queues a DPC; `false` when it is queued already. `arguments` replace its system arguments.
 pub(super) fn insert(dpc: *mut KDPC, arguments: Option<(PVOID, PVOID)>) -> bool {
     // SAFETY: the caller passes an initialised DPC; its target is set before it is queued.
-    let (target, importance) = unsafe { ((*dpc).Number, (*dpc).Importance) };
+    let KDPC {
+        Number: target,
+        Importance: importance,
+        ..
+    } = unsafe { *dpc };
     let cpu = match target.checked_sub(1) {
         Some(number) => processor::processor_block(u32::from(number)),
         None => processor::current(),

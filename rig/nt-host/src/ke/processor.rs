@@ -89,7 +89,7 @@ unsafe impl Sync for Processor {}
 // SAFETY: as for `Sync`.
 unsafe impl Send for Processor {}
 
-static PROCESSORS: Once<Vec<Box<Processor>>> = Once::new();
+static PROCESSORS: Once<Vec<&'static Processor>> = Once::new();
 
 /// Makes the processor blocks; called by [`init`](crate::init).
 pub(crate) fn init(count: u32) {
@@ -120,13 +120,13 @@ pub(crate) fn init(count: u32) {
         let this: *const Processor = &raw const *block;
         block.this = this;
         block.prcb = this.cast::<u8>().wrapping_add(0x180);
-        block
+        &*Box::leak(block)
     });
     PROCESSORS.set(blocks.collect());
 }
 
 /// Every processor, by number.
-pub fn all() -> &'static [Box<Processor>] {
+pub fn all() -> &'static [&'static Processor] {
     PROCESSORS.get().map_or(&[], Vec::as_slice)
 }
 
@@ -135,7 +135,7 @@ pub fn all() -> &'static [Box<Processor>] {
 /// # Panics
 /// When there is no such CPU.
 pub fn processor_block(cpu: u32) -> &'static Processor {
-    &all()[cpu as usize]
+    all()[cpu as usize]
 }
 
 /// The processor that runs the caller. Only on a virtual CPU; never keep it across a wait.

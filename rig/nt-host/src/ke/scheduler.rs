@@ -77,6 +77,17 @@ impl ReadyQueue {
             .map(|priority| priority as usize)
     }
 
+    fn push_front(&mut self, thread: &Thread, priority: usize) {
+        let pointer: *mut Thread = core::ptr::from_ref(thread).cast_mut();
+        let head = self.heads[priority];
+        thread.next.store(head, Ordering::Relaxed);
+        if head.is_null() {
+            self.tails[priority] = pointer;
+        }
+        self.heads[priority] = pointer;
+        self.occupied |= 1 << priority;
+    }
+
     fn push(&mut self, thread: &Thread, priority: usize) {
         let pointer: *mut Thread = core::ptr::from_ref(thread).cast_mut();
         thread.next.store(null_mut(), Ordering::Relaxed);
@@ -173,6 +184,9 @@ fn run(cpu: &'static Processor, thread: &'static Thread) {
     let disposition = thread.disposition.load(Ordering::Relaxed);
     if disposition == Disposition::Ready as u8 {
         ready(thread);
+    } else if disposition == Disposition::Preempted as u8 {
+        let priority = thread.priority.load(Ordering::Relaxed).clamp(0, 31);
+        scheduler.ready.lock().push_front(thread, priority as usize);
     } else if disposition == Disposition::Ended as u8 {
         thread.finish();
     }
@@ -220,11 +234,14 @@ pub(super) fn preempt(cpu: &Processor, irql: KIRQL) -> bool {
     };
     let running = cpu.scheduler.priority.load(Ordering::Relaxed);
     let expired = cpu.scheduler.expired.load(Ordering::Relaxed);
-    if best as i32 > running || (expired && best as i32 == running) {
-        switch_out(Disposition::Ready);
-        return true;
-    }
-    false
+    let disposition = match best as i32 - running {
+        1.. if expired => Disposition::Ready,
+        1.. => Disposition::Preempted,
+        0 if expired => Disposition::Ready,
+        _ => return false,
+    };
+    switch_out(disposition);
+    true
 }
 
 /// Looks at the clock: timers that are due, and the end of the running thread's time.

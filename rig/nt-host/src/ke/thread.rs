@@ -30,7 +30,9 @@ pub static PsThreadType: &ObjectType = &THREAD;
 pub enum Disposition {
     /// It waits; whoever satisfies the wait makes it ready.
     Blocked,
-    /// It stays ready, perhaps on another home CPU.
+    /// It gave way to a better thread before its time was over: it continues before others of its priority.
+    Preempted,
+    /// It stays ready behind others of its priority, perhaps on another home CPU.
     Ready,
     /// It has ended.
     Ended,

@@ -130,7 +130,11 @@ pub(super) fn expire(cpu: &Processor) {
 fn fire(timer: *mut KTIMER) -> Option<u64> {
     Object::new(timer.cast()).signal(1);
     // SAFETY: a queued timer stays valid until it is cancelled, which waits for the queue's lock.
-    let (dpc, period) = unsafe { ((*timer).Dpc, (*timer).Period) };
+    let KTIMER {
+        Dpc: dpc,
+        Period: period,
+        ..
+    } = unsafe { *timer };
     if !dpc.is_null() {
         dpc::insert(dpc, None);
     }
@@ -158,7 +162,12 @@ fn dequeue(timer: *mut KTIMER) -> bool {
     let timers = &processor::processor_block(cpu).timers;
     let mut queue = timers.queue.lock();
     // SAFETY: both fields change under the queue's lock only.
-    let key = unsafe { ((*timer).DueTime, (*timer).TimerListEntry.Flink as u64) };
+    let KTIMER {
+        DueTime,
+        TimerListEntry,
+        ..
+    } = unsafe { *timer };
+    let key = (DueTime, TimerListEntry.Flink as u64);
     let queued = queue.remove(&key).is_some();
     if queued {
         timers.note_first(&queue);

@@ -101,7 +101,7 @@ fn wait_any(objects: &[Object], timeout: Timeout, blocks: &mut [WaitBlock]) -> O
             break;
         }
         // SAFETY: there is a block for each object, and it stays until it is unlinked below.
-        unsafe { object.link(blocks.add(index), thread, index as u32) };
+        unsafe { object.link(blocks.wrapping_add(index), thread, index as u32) };
         linked += 1;
     }
     claimed = claimed || (timeout == Timeout::Now && claim(thread, TIMEOUT));
@@ -109,8 +109,9 @@ fn wait_any(objects: &[Object], timeout: Timeout, blocks: &mut [WaitBlock]) -> O
         sleep(thread, timeout);
     }
     for (index, object) in objects[..linked].iter().enumerate() {
+        let mut object = object.lock();
         // SAFETY: as above.
-        unsafe { object.lock().unlink(blocks.add(index)) };
+        unsafe { object.unlink(blocks.wrapping_add(index)) };
     }
     match thread.wait.load(Ordering::Acquire) {
         TIMEOUT => None,
@@ -134,15 +135,16 @@ fn wait_all(objects: &[Object], timeout: Timeout, blocks: &mut [WaitBlock]) -> b
         }
         for (index, object) in locked.iter_mut().enumerate() {
             // SAFETY: there is a block for each object, and it stays until it is unlinked below.
-            unsafe { object.link(blocks.add(index), thread, RETRY) };
+            unsafe { object.link(blocks.wrapping_add(index), thread, RETRY) };
         }
         drop(locked);
         if timeout != Timeout::Now || !claim(thread, TIMEOUT) {
             sleep(thread, timeout);
         }
         for (index, object) in order.iter().enumerate() {
+            let mut object = object.lock();
             // SAFETY: as above.
-            unsafe { object.lock().unlink(blocks.add(index)) };
+            unsafe { object.unlink(blocks.wrapping_add(index)) };
         }
         if thread.wait.load(Ordering::Acquire) == TIMEOUT {
             return false;

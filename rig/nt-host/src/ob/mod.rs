@@ -117,8 +117,9 @@ pub fn is_object(body: *mut c_void) -> bool {
     if !crate::host::platform().readable(address as u64, HEADER) {
         return false;
     }
+    let magic = (address + core::mem::offset_of!(Header, magic)) as *const usize;
     // SAFETY: the header's memory is readable and aligned; any bytes are a valid `usize`.
-    unsafe { (&raw const (*(address as *const Header)).magic).read_volatile() == MAGIC }
+    unsafe { magic.read_volatile() == MAGIC }
 }
 
 /// Microsoft Learn: ObfReferenceObject.

@@ -73,7 +73,9 @@ pub unsafe extern "win64" fn RtlAnsiStringToUnicodeString(
         return STATUS_SUCCESS;
     }
     // SAFETY: the caller's promise.
-    match unsafe { unicode::store(&mut *target, 0, &units) } {
+    let target = unsafe { &mut *target };
+    // SAFETY: the caller's promise.
+    match unsafe { unicode::store(target, 0, &units) } {
         true => STATUS_SUCCESS,
         false => STATUS_BUFFER_OVERFLOW,
     }
@@ -97,8 +99,8 @@ pub unsafe extern "win64" fn RtlUnicodeStringToAnsiString(
         .chain([0])
         .collect();
     let length = (text.len() - 1) as u16;
-    // SAFETY: the caller's promise.
     let mut result = match allocate {
+        // SAFETY: the caller's promise.
         0 => unsafe { target.read() },
         _ => ANSI_STRING {
             Length: 0,

@@ -65,7 +65,7 @@ pub unsafe extern "win64" fn RtlCaptureStackBackTrace(
     let mut stored = 0;
     for &address in walked.iter().skip(skip as usize).take(count as usize) {
         // SAFETY: the caller's promise.
-        unsafe { frames.add(stored).write(address as *mut c_void) };
+        unsafe { frames.wrapping_add(stored).write(address as *mut c_void) };
         sum = sum.wrapping_add(address as u32);
         stored += 1;
     }

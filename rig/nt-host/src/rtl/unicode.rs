@@ -45,7 +45,7 @@ pub unsafe fn to_text(string: *const UNICODE_STRING) -> String {
 pub unsafe fn length(string: *const u16) -> usize {
     let mut length = 0;
     // SAFETY: the caller's promise: no unit so far was NUL.
-    while unsafe { string.add(length).read() } != 0 {
+    while unsafe { string.wrapping_add(length).read() } != 0 {
         length += 1;
     }
     length
@@ -87,7 +87,7 @@ pub(super) unsafe fn store(string: &mut UNICODE_STRING, at: u16, units: &[u16]) 
     string.Length = end;
     if usize::from(end) + 2 <= usize::from(string.MaximumLength) {
         // SAFETY: there is room for a NUL behind the string.
-        unsafe { target.add(units.len()).write(0) };
+        unsafe { target.wrapping_add(units.len()).write(0) };
     }
     true
 }
@@ -216,7 +216,9 @@ pub unsafe extern "win64" fn RtlUpcaseUnicodeString(
         return STATUS_SUCCESS;
     }
     // SAFETY: the caller's promise.
-    match unsafe { store(&mut *target, 0, &upper) } {
+    let target = unsafe { &mut *target };
+    // SAFETY: the caller's promise.
+    match unsafe { store(target, 0, &upper) } {
         true => STATUS_SUCCESS,
         false => STATUS_BUFFER_OVERFLOW,
     }
