@@ -1,0 +1,250 @@
+//! Small drivers on the machine: what they may do works, what they may not do is reported.
+//!
+//! The executive is one to a process, so each case runs in a process of its own: this test program again, with the
+//! name of the case in an environment variable.
+
+#[path = "../../nt-host/tests/image/mod.rs"]
+mod image;
+
+use std::process::{Command, exit};
+use std::ptr::null_mut;
+use std::sync::Arc;
+
+use image::{DATA, Image, TEXT};
+use nt_host::pe::modules;
+use rig::platform::{Linux, Settings};
+use xen_model::Xen;
+
+const CASE: &str = "RIG_MACHINE_CASE";
+
+/// mov rax, imm32 (sign extended)
+const MOV_RAX: [u8; 3] = [0x48, 0xc7, 0xc0];
+const RET: u8 = 0xc3;
+
+/// What a case's driver is.
+fn driver(case: &str) -> Image {
+    let mut driver = Image::new(&[]);
+    match case {
+        "returns" => {
+            driver
+                .raw(&MOV_RAX)
+                .raw(&0x1234_5678_u32.to_le_bytes())
+                .raw(&[RET]);
+        }
+        // push rbx; mov eax, 0x40000100; cpuid; mov eax, ebx; pop rbx; ret
+        "cpuid" => {
+            driver.raw(&[
+                0x53, 0xb8, 0x00, 0x01, 0x00, 0x40, 0x0f, 0xa2, 0x89, 0xd8, 0x5b, RET,
+            ]);
+        }
+        // mov eax, 17 (xen_version); xor edi, edi; xor esi, esi; hypercall; ret
+        "vmcall" => {
+            driver.raw(&[
+                0xb8, 17, 0, 0, 0, 0x57, 0x56, 0x31, 0xff, 0x31, 0xf6, 0x0f, 0x01, 0xc1,
+            ]);
+            driver.raw(&[0x5e, 0x5f, RET]);
+        }
+        "vmmcall" => {
+            driver.raw(&[
+                0xb8, 17, 0, 0, 0, 0x57, 0x56, 0x31, 0xff, 0x31, 0xf6, 0x0f, 0x01, 0xd9,
+            ]);
+            driver.raw(&[0x5e, 0x5f, RET]);
+        }
+        // mov dx, 0x10; xor eax, eax; in ax, dx; ret: the platform device's magic number
+        "in" => {
+            driver.raw(&[0x66, 0xba, 0x10, 0x00, 0x31, 0xc0, 0x66, 0xed, RET]);
+        }
+        // cli; sti; mov rax, cr8; ret
+        "cr8" => {
+            driver.raw(&[0xfa, 0xfb, 0x44, 0x0f, 0x20, 0xc0, RET]);
+        }
+        // KeGetCurrentIrql through its import.
+        "import" => {
+            let slot = driver.import("ntoskrnl.exe", "KeGetCurrentIrql");
+            driver.raw(&[0x48, 0x83, 0xec, 0x28, 0xb8, 0xff, 0xff, 0xff, 0xff]);
+            driver.call(slot);
+            driver.raw(&[0x0f, 0xb6, 0xc0, 0x48, 0x83, 0xc4, 0x28, RET]);
+        }
+        // mov rax, [0x10]
+        "null" => {
+            driver.raw(&[0x48, 0x8b, 0x04, 0x25, 0x10, 0, 0, 0, RET]);
+        }
+        // A call of a call of a null read: mov eax, [0] two functions deep.
+        "call" => {
+            driver.raw(&[
+                0x48, 0x83, 0xec, 0x28, 0x31, 0xc0, 0xff, 0xd0, 0x48, 0x83, 0xc4, 0x28, RET,
+            ]);
+        }
+        // A write to its own code: mov [rip - 7], eax
+        "code" => {
+            driver.raw(&[0x89, 0x05, 0xfa, 0xff, 0xff, 0xff, RET]);
+        }
+        "ud2" => {
+            driver.raw(&[0x0f, 0x0b]);
+        }
+        // mov ecx, 2; int 29h
+        "fastfail" => {
+            driver.raw(&[0xb9, 2, 0, 0, 0, 0xcd, 0x29]);
+        }
+        // push rax; jmp -3
+        "stack" => {
+            driver.raw(&[0x50, 0xeb, 0xfd]);
+        }
+        // xor ecx, ecx; mov eax, 1; xor edx, edx; div ecx
+        "divide" => {
+            driver.raw(&[0x31, 0xc9, 0xb8, 1, 0, 0, 0, 0x31, 0xd2, 0xf7, 0xf1]);
+        }
+        // lgdt [rsp]
+        "lgdt" => {
+            driver.raw(&[0x0f, 0x01, 0x14, 0x24]);
+        }
+        // Reads the pointer to its own code that a relocation made: mov rax, [rip + x]; sub rax, [rip..] = 0
+        "pointer" => {
+            driver.pointers.push(0x10);
+            let next = TEXT + 7;
+            driver
+                .raw(&[0x48, 0x8b, 0x05])
+                .raw(&(DATA + 0x10 - next).to_le_bytes());
+            // lea rcx, [rip - 14]; sub rax, rcx; ret
+            driver.raw(&[
+                0x48, 0x8d, 0x0d, 0xf2, 0xff, 0xff, 0xff, 0x48, 0x29, 0xc8, RET,
+            ]);
+        }
+        _ => panic!("no case {case}"),
+    }
+    driver
+}
+
+/// Runs the driver of the case that the environment names, if it names one.
+#[test]
+fn in_a_process_of_its_own() {
+    let Ok(case) = std::env::var(CASE) else {
+        return;
+    };
+    let config = xen_model::Config::default();
+    let machine = Linux::new(Settings {
+        cpus: 1,
+        ram_mib: 64,
+        xen_frames: config.xen_frames(),
+        log: Box::new(|line| println!("{line}")),
+        halted: Box::new(|code| {
+            println!("halted {code:#x}");
+            exit(3);
+        }),
+        shut_down: Box::new(|reason| println!("shut down {reason}")),
+    })
+    .unwrap();
+    machine.set_xen(&Xen::new(
+        Arc::clone(&machine) as Arc<dyn xen_model::Machine>,
+        config,
+    ));
+    let machine = machine.leak();
+    nt_host::init(machine, nt_host::Config::default());
+    modules::provide("test.sys", driver(&case).build());
+    let threads = machine.start().unwrap();
+    assert!(nt_host::ke::thread::run(0, || {
+        let module = modules::load("test.sys").unwrap();
+        // SAFETY: the entry point is that of the case's driver, which ignores its arguments.
+        let entry: nt_sys::DRIVER_INITIALIZE =
+            unsafe { std::mem::transmute(module.entry().unwrap()) };
+        // SAFETY: as above.
+        let status = unsafe { entry(null_mut(), null_mut()) };
+        println!("status {status:#x}");
+        nt_host::ke::stop();
+    }));
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    exit(0);
+}
+
+/// The output and exit code of a case.
+fn run(case: &str) -> (String, Option<i32>) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "in_a_process_of_its_own", "--nocapture"])
+        .env(CASE, case);
+    let output = command.output().unwrap();
+    let text =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    (text.concat(), output.status.code())
+}
+
+fn returns(case: &str, status: u32) {
+    let (text, code) = run(case);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains(&format!("status {status:#x}\n")), "{text}");
+}
+
+fn is_reported(case: &str, bug_check: u32, what: &str) {
+    let (text, code) = run(case);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains(&format!("halted {bug_check:#x}")), "{text}");
+    assert!(text.contains(&format!("test.sys {what}")), "{text}");
+    assert!(text.contains("test.sys+0x1"), "no stack in: {text}");
+}
+
+#[test]
+fn a_driver_runs_and_returns() {
+    returns("returns", 0x1234_5678);
+}
+
+#[test]
+fn pointers_are_relocated() {
+    returns("pointer", 0);
+}
+
+#[test]
+fn cpuid_shows_xen() {
+    returns("cpuid", u32::from_le_bytes(*b"XenV"));
+}
+
+#[test]
+fn hypercalls_reach_the_model() {
+    for case in ["vmcall", "vmmcall"] {
+        returns(case, 4 << 16 | 17);
+    }
+}
+
+#[test]
+fn ports_reach_the_platform_device() {
+    returns("in", 0x49d2);
+}
+
+#[test]
+fn interrupt_flag_and_task_priority_are_the_virtual_cpus() {
+    returns("cr8", 0);
+}
+
+#[test]
+fn imports_reach_the_executive() {
+    returns("import", 0);
+}
+
+#[test]
+fn a_null_pointer_is_reported() {
+    is_reported("null", 0x50, "reads 0x10, near the null pointer");
+}
+
+#[test]
+fn a_call_of_nothing_is_reported_where_it_was_made() {
+    is_reported("call", 0x50, "calls 0x0, near the null pointer");
+}
+
+#[test]
+fn code_cannot_be_written() {
+    is_reported("code", 0x50, "writes to ");
+}
+
+#[test]
+fn traps_are_reported() {
+    is_reported("ud2", 0x1e, "executes ud2 or another illegal instruction");
+    is_reported("fastfail", 0x139, "ends by __fastfail(2)");
+    is_reported("divide", 0x1e, "divides by zero");
+    is_reported("lgdt", 0x1e, "");
+}
+
+#[test]
+fn an_exhausted_stack_is_reported() {
+    is_reported("stack", 0x7f, "uses more stack than it has");
+}
