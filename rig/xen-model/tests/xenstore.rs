@@ -438,3 +438,125 @@ proptest! {
         prop_assert_eq!(g.dom0.store().read("/still/alive"), Some("1".into()));
     }
 }
+
+type Answer = Result<Vec<u8>, String>;
+
+/// What a transaction should amount to: all of it at once, at its end.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Reference(std::collections::BTreeMap<String, Vec<u8>>);
+
+#[derive(Clone, Debug)]
+enum Op {
+    Read(&'static str),
+    Write(&'static str, u8),
+    Remove(&'static str),
+    List(&'static str),
+}
+
+impl Reference {
+    fn below(&self, dir: &str) -> impl Iterator<Item = &String> {
+        let dir = format!("{dir}/");
+        self.0.keys().filter(move |k| k.starts_with(&dir))
+    }
+
+    /// The same answer as the daemon's; `data` itself exists always.
+    fn apply(&mut self, op: &Op) -> Result<Vec<u8>, String> {
+        match op {
+            Op::Read(path) => self.0.get(*path).cloned().ok_or("ENOENT".into()),
+            Op::Write(path, value) => {
+                for (i, _) in path.match_indices('/') {
+                    self.0.entry(path[..i].into()).or_default();
+                }
+                self.0.insert((*path).into(), vec![*value]);
+                Ok(b"OK\0".to_vec())
+            }
+            Op::Remove(path) => {
+                let parent = path.rsplit_once('/').map_or("data", |(p, _)| p);
+                if !self.0.contains_key(parent) {
+                    return Err("ENOENT".into());
+                }
+                let prefix = format!("{path}/");
+                self.0.retain(|k, _| k != path && !k.starts_with(&prefix));
+                Ok(b"OK\0".to_vec())
+            }
+            Op::List(path) => {
+                if !self.0.contains_key(*path) {
+                    return Err("ENOENT".into());
+                }
+                let names = self
+                    .below(path)
+                    .map(|k| &k[path.len() + 1..])
+                    .filter(|k| !k.contains('/'));
+                Ok(names.flat_map(|n| [n.as_bytes(), b"\0"].concat()).collect())
+            }
+        }
+    }
+}
+
+fn send(g: &mut Guest, tx: u32, op: &Op) -> Result<Vec<u8>, String> {
+    let path = |p: &str| [p.as_bytes(), b"\0"].concat();
+    match op {
+        Op::Read(p) => g.ask(XS_READ, tx, &path(p)),
+        Op::Write(p, value) => g.ask(XS_WRITE, tx, &[path(p), vec![*value]].concat()),
+        Op::Remove(p) => g.ask(XS_RM, tx, &path(p)),
+        Op::List(p) => g.ask(XS_DIRECTORY, tx, &path(p)),
+    }
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let path = || {
+        prop::sample::select(vec![
+            "data/a",
+            "data/a/b",
+            "data/a/b/c",
+            "data/a/d",
+            "data/e",
+            "data/e/f",
+        ])
+    };
+    prop_oneof![
+        path().prop_map(Op::Read),
+        (path(), any::<u8>()).prop_map(|(p, v)| Op::Write(p, v)),
+        path().prop_map(Op::Remove),
+        path().prop_map(Op::List),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Two transactions and plain requests, interleaved. What commits must be as if all of it had happened at its end.
+    #[test]
+    fn what_commits_is_as_if_it_happened_at_once(steps in prop::collection::vec((0usize..3, op()), 1..40), ends in prop::collection::vec(0usize..40, 4)) {
+        let mut g = Guest::new();
+        let mut world = Reference::default();
+        world.0.insert("data".into(), Vec::new());
+        let mut open: [Option<(u32, Vec<(Op, Answer)>)>; 3] = [None, None, None];
+        for (i, (who, op)) in steps.iter().enumerate() {
+            if *who == 0 {
+                prop_assert_eq!(send(&mut g, 0, op), world.apply(op));
+            } else {
+                if open[*who].is_none() {
+                    open[*who] = Some((g.begin(), Vec::new()));
+                }
+                let (tx, done) = open[*who].as_mut().unwrap();
+                let answer = send(&mut g, *tx, op);
+                done.push((op.clone(), answer));
+            }
+            if ends.contains(&i) {
+                for slot in &mut open {
+                    let Some((tx, done)) = slot.take() else { continue };
+                    match g.ask(XS_TRANSACTION_END, tx, b"T\0") {
+                        Ok(_) => for (op, answer) in done {
+                            prop_assert_eq!(world.apply(&op), answer, "{:?}", op);
+                        },
+                        Err(error) => prop_assert_eq!(error, "EAGAIN"),
+                    }
+                }
+            }
+        }
+        for path in ["data/a", "data/a/b", "data/a/b/c", "data/a/d", "data/e", "data/e/f"] {
+            prop_assert_eq!(send(&mut g, 0, &Op::Read(path)), world.apply(&Op::Read(path)));
+        }
+    }
+}
