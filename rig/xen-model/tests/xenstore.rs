@@ -440,6 +440,8 @@ proptest! {
 }
 
 type Answer = Result<Vec<u8>, String>;
+/// A transaction's id, and what was asked and answered in it.
+type Open = Option<(u32, Vec<(Op, Answer)>)>;
 
 /// What a transaction should amount to: all of it at once, at its end.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -531,7 +533,7 @@ proptest! {
         let mut g = Guest::new();
         let mut world = Reference::default();
         world.0.insert("data".into(), Vec::new());
-        let mut open: [Option<(u32, Vec<(Op, Answer)>)>; 3] = [None, None, None];
+        let mut open: [Open; 3] = [None, None, None];
         for (i, (who, op)) in steps.iter().enumerate() {
             if *who == 0 {
                 prop_assert_eq!(send(&mut g, 0, op), world.apply(op));
