@@ -88,6 +88,7 @@ fn tables() -> impl Iterator<Item = &'static [Export]> {
         crate::ob::EXPORTS,
         crate::ob::handle::EXPORTS,
         crate::pnp::property::EXPORTS,
+        crate::po::EXPORTS,
         crate::rtl::ansi::EXPORTS,
         crate::rtl::memory::EXPORTS,
         crate::rtl::random::EXPORTS,

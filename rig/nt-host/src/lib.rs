@@ -32,6 +32,7 @@ pub mod ob;
 pub mod pe;
 pub mod platform;
 pub mod pnp;
+pub mod po;
 pub mod rtl;
 pub mod sync;
 

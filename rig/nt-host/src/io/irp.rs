@@ -150,6 +150,15 @@ pub unsafe fn skip(irp: *mut IRP) {
     unsafe { step(irp, 1) };
 }
 
+/// Makes the highest free location of an IRP its maker's own (wdm.h: IoSetNextIrpStackLocation).
+///
+/// # Safety
+/// `irp` is a live IRP with more than one location left.
+pub unsafe fn enter(irp: *mut IRP) {
+    // SAFETY: the caller's promise.
+    unsafe { step(irp, -1) };
+}
+
 /// A new IRP for `owner`.
 fn allocate(stack: CCHAR, owner: u32, synchronous: bool) -> Option<NonNull<IRP>> {
     let count = usize::try_from(stack).ok().filter(|count| *count > 0)?;
