@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex};
 
-use backends::block::{Blkback, BlockConfig, Disks, Image, Offer};
+use backends::block::{Blkback, BlockConfig, Disks, Image, Mischief, Offer};
 use xen_abi::blkif::*;
 use xen_abi::evtchn::{self, AllocUnbound, PortArg};
 use xen_abi::grant::{GTF_PERMIT_ACCESS, GTF_READONLY};
@@ -549,4 +549,51 @@ fn bad_descriptions_of_rings_are_refused_with_a_reason() {
         assert!(g.log_has(why), "{why}: {:?}", g.log.lock().unwrap());
         assert_eq!(g.xen.grants_in_use(), 0);
     }
+}
+
+#[test]
+fn lies_are_told_when_their_turn_comes() {
+    let lie = |text: &str| vec![text.parse::<Mischief>().unwrap()];
+    let read = |g: &mut Guest| {
+        let page = g.grant(DATA_GFN, false);
+        g.put(&direct(OP_READ, 0, &[segment(page, 0, 0)]));
+        g.push();
+    };
+    for (text, answers) in [
+        ("1:forget", 1),
+        ("1:repeat", 3),
+        ("1:overrun", 35),
+        ("1:rewind", 1),
+        ("1:unknown-id", 2),
+    ] {
+        let name = text.replace(':', "-");
+        let mut g = Guest::new(&name, |c| c.mischief = lie(text));
+        g.connect(0);
+        read(&mut g);
+        assert_eq!(g.responses().len(), 1);
+        read(&mut g);
+        assert_eq!(g.ring_word(RING_RSP_PROD, None), answers, "{text}");
+    }
+    let mut g = Guest::new("close", |c| c.mischief = lie("0:close"));
+    g.connect(0);
+    read(&mut g);
+    assert_eq!(
+        (g.backend("state").as_deref(), g.xen.grants_in_use()),
+        (Some("6"), 0)
+    );
+    let mut g = Guest::new("hold", |c| c.mischief = lie("0:hold-ring"));
+    g.connect(0);
+    read(&mut g);
+    g.set_state(6);
+    assert_eq!(g.xen.grants_in_use(), 1);
+    assert!("1:nothing".parse::<Mischief>().is_err());
+}
+
+#[test]
+fn keys_can_be_wrong() {
+    let mut g = Guest::new("wrong-keys", |c| {
+        c.wrong_keys = vec![("sectors".into(), "many".into())]
+    });
+    g.connect(0);
+    assert_eq!(g.backend("sectors").as_deref(), Some("many"));
 }

@@ -7,6 +7,7 @@ use xen_abi::blkif::{INFO_READONLY, SECTOR_SIZE};
 use xen_model::toolstack::VbdSpec;
 
 use super::image::{BadImage, Image, ImageError};
+use super::mischief::Mischief;
 
 /// `feature-discard` and what belongs to it.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +75,10 @@ pub struct BlockConfig {
     pub offer: Offer,
     /// `info`, besides the read-only bit: `xen_abi::blkif::INFO_*`.
     pub info: u32,
+    /// Keys of the backend's directory that are written with other values than is right.
+    pub wrong_keys: Vec<(String, String)>,
+    /// Lies to tell.
+    pub mischief: Vec<Mischief>,
 }
 
 impl BlockConfig {
@@ -86,6 +91,8 @@ impl BlockConfig {
             image: Arc::new(image),
             offer: Offer::default(),
             info: 0,
+            wrong_keys: Vec::new(),
+            mischief: Vec::new(),
         }
     }
 
@@ -104,6 +111,12 @@ impl BlockConfig {
             .filter(|_| self.vbd.discard != Some(false) && !self.read_only())
     }
 
+    /// The value to write to a key: the right one, unless it is to be wrong.
+    pub(super) fn key_value(&self, key: &str, right: u64) -> String {
+        let wrong = self.wrong_keys.iter().find(|(k, _)| k == key);
+        wrong.map_or_else(|| right.to_string(), |(_, value)| value.clone())
+    }
+
     pub(super) fn check(&self) -> Result<(), ImageError> {
         let bytes = self.image.sectors() * u64::from(SECTOR_SIZE);
         if bytes.is_multiple_of(u64::from(self.offer.sector_size)) {
@@ -119,6 +132,8 @@ impl BlockConfig {
 /// What a disk's backend has done.
 #[derive(Debug, Default)]
 pub struct Stats {
+    /// Requests taken, of any kind.
+    pub requests: AtomicU64,
     /// Read requests.
     pub reads: AtomicU64,
     /// Write requests, barriers with data among them.
@@ -139,6 +154,7 @@ pub struct Stats {
     pub notifications: AtomicU64,
 }
 
-pub(super) fn count(counter: &AtomicU64, by: u64) {
-    counter.fetch_add(by, Ordering::Relaxed);
+/// Counts, and returns what the count was before.
+pub(super) fn count(counter: &AtomicU64, by: u64) -> u64 {
+    counter.fetch_add(by, Ordering::Relaxed)
 }

@@ -14,23 +14,15 @@ use std::sync::Arc;
 use xen_abi::blkif::PROTOCOL_X86_64;
 use xen_abi::xenbus::XenbusState;
 use xen_abi::{Gref, Port};
+use xen_model::Xen;
 use xen_model::dom0::Dom0;
 use xen_model::store::Store;
-use xen_model::{EventEnd, Xen};
 
-use super::config::{BlockConfig, Offer, Stats, count};
+use super::config::{BlockConfig, Offer, Stats};
+use super::mischief::Lie;
+use super::queue::Queue;
 use super::request::Executor;
 use super::ring::BackRing;
-
-/// Requests of one ring carried out before their responses are published.
-const BATCH: usize = 16;
-
-struct Queue {
-    ring: BackRing,
-    end: Arc<EventEnd>,
-    /// The frontend broke the ring: it is left alone until it is connected anew.
-    broken: bool,
-}
 
 /// A disk of the guest.
 pub(super) struct Device {
@@ -39,6 +31,8 @@ pub(super) struct Device {
     state: XenbusState,
     queues: Vec<Queue>,
     shown_sectors: u64,
+    /// Rings kept mapped for good, by a lie.
+    held: Vec<BackRing>,
 }
 
 impl Device {
@@ -50,6 +44,7 @@ impl Device {
             state: XenbusState::Initialising,
             queues: Vec::new(),
             shown_sectors: 0,
+            held: Vec::new(),
         };
         let Offer {
             max_indirect_segments,
@@ -65,7 +60,8 @@ impl Device {
             ("max-ring-page-order", max_ring_page_order),
         ] {
             if let Some(value) = value {
-                store.write(&format!("{dir}/{key}"), value.to_string());
+                let value = device.config.key_value(key, u64::from(value));
+                store.write(&format!("{dir}/{key}"), value);
             }
         }
         device.switch(&mut store, XenbusState::InitWait);
@@ -136,7 +132,7 @@ impl Device {
     /// Lets go of everything of the guest's.
     pub(super) fn disconnect(&mut self, xen: &Xen) {
         for queue in self.queues.drain(..) {
-            xen.dom0_close(&queue.end);
+            queue.close(xen);
         }
     }
 
@@ -175,18 +171,11 @@ impl Device {
         }
         drop(store);
         let xen = dom0.xen();
-        for (grefs, port) in described {
+        for (number, (grefs, port)) in described.into_iter().enumerate() {
             let ring = BackRing::map(xen, &grefs).map_err(|e| format!("mapping ring-ref: {e}"))?;
-            let end = xen
-                .dom0_bind(port, dom0.bell())
-                .map_err(|e| format!("binding event-channel {port}: errno {e}"))?;
-            self.queues.push(Queue {
-                ring,
-                end,
-                broken: false,
-            });
+            self.queues.push(Queue::new(number, ring, port, dom0)?);
         }
-        let entries = self.queues.first().map_or(0, |q| q.ring.entries());
+        let entries = self.queues.first().map_or(0, Queue::entries);
         dom0.log(&format!(
             "{}: connected, {queues} queues of {entries} entries",
             self.name()
@@ -200,8 +189,10 @@ impl Device {
     fn write_features(&mut self, store: &mut Store) {
         let offer = self.config.offer;
         let dir = self.config.vbd.backend_path();
-        let mut put =
-            |key: &str, value: u64| store.write(&format!("{dir}/{key}"), value.to_string());
+        let config = &self.config;
+        let mut put = |key: &str, value: u64| {
+            store.write(&format!("{dir}/{key}"), config.key_value(key, value));
+        };
         let flags = [
             ("feature-flush-cache", offer.flush),
             ("feature-barrier", offer.barrier),
@@ -216,13 +207,14 @@ impl Device {
             put("discard-secure", u64::from(d.secure));
             put("feature-discard", 1);
         }
-        self.shown_sectors = self.config.image.sectors();
-        put("sectors", self.shown_sectors);
+        let sectors = config.image.sectors();
+        put("sectors", sectors);
         put("info", u64::from(self.config.info()));
         put("sector-size", u64::from(offer.sector_size));
         if let Some(size) = offer.physical_sector_size {
             put("physical-sector-size", u64::from(size));
         }
+        self.shown_sectors = sectors;
     }
 
     /// The image has changed its size: says so, and rewrites the state to make the frontend look. `xen_vbd_resize`.
@@ -247,44 +239,25 @@ impl Device {
             config: &self.config,
             stats: &self.stats,
         };
-        for (number, queue) in self
-            .queues
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, q)| !q.broken)
-        {
-            let name = || format!("vbd/{}, queue {number}", executor.config.vbd.devid);
-            queue.end.take();
-            let mut done = 0;
-            while done < BATCH {
-                match queue.ring.take() {
-                    Ok(Some(request)) => {
-                        let (response, complaint) = executor.execute(&request);
-                        if let Some(text) = complaint {
-                            dom0.log(&format!("{}: {text}", name()));
-                        }
-                        queue.ring.respond(response);
-                        done += 1;
-                    }
-                    Ok(None) => break,
-                    Err(_) => {
-                        dom0.log(&format!(
-                            "{}: frontend provided bogus ring requests",
-                            name()
-                        ));
-                        queue.broken = true;
-                        break;
-                    }
-                }
+        let mut lie = None;
+        for queue in &mut self.queues {
+            let served = queue.serve(&executor, dom0);
+            worked |= served.worked;
+            lie = lie.or(served.lie);
+        }
+        match lie {
+            Some(Lie::HoldRing) => {
+                let queues = self.queues.drain(..);
+                self.held
+                    .extend(queues.map(|queue| queue.close(dom0.xen())));
             }
-            if queue.ring.publish() {
-                count(&executor.stats.notifications, 1);
-                dom0.xen().dom0_notify(&queue.end);
+            Some(Lie::Close) => {
+                self.disconnect(dom0.xen());
+                let mut store = dom0.store();
+                self.switch(&mut store, XenbusState::Closing);
+                self.switch(&mut store, XenbusState::Closed);
             }
-            worked |= done > 0;
-            if done < BATCH && !queue.broken {
-                worked |= queue.ring.rearm();
-            }
+            _ => {}
         }
         worked
     }

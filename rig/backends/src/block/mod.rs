@@ -8,6 +8,8 @@
 mod config;
 mod device;
 mod image;
+mod mischief;
+mod queue;
 mod request;
 mod ring;
 
@@ -20,6 +22,7 @@ use xen_model::store::ConnectionId;
 
 pub use config::{BlockConfig, Discard, Offer, Stats};
 pub use image::{BadImage, Buffer, Image, ImageError};
+pub use mischief::{Lie, Mischief, NotALie};
 
 use device::Device;
 

@@ -98,6 +98,12 @@ impl BackRing {
         new.wrapping_sub(event) < new.wrapping_sub(old)
     }
 
+    /// Publishes a producer index that is `by` off the truth.
+    pub fn publish_wrong(&mut self, by: i32) {
+        let wrong = self.rsp_prod.wrapping_add_signed(by);
+        self.word(RING_RSP_PROD).store(wrong, Ordering::Release);
+    }
+
     /// Asks for an event with the next request, and looks once more. `RING_FINAL_CHECK_FOR_REQUESTS`.
     pub fn rearm(&mut self) -> bool {
         let ready = |ring: &Self| ring.word(RING_REQ_PROD).load(Ordering::Acquire) != ring.req_cons;
