@@ -9,13 +9,18 @@
 //! An I/O never finishes before every page it lent is the guest's own again: grants that the backend still uses after
 //! its answer keep the I/O here, and [`Queue::tick`] tries again. All memory is allocated in [`Queue::try_new`].
 
-use crate::cursor::{Cursor, Fragment, Piece, Rule};
+use crate::cursor::{Cursor, Fragment, Rule};
 use crate::features::Features;
 use alloc::collections::VecDeque;
 use core::sync::atomic::AtomicU32;
 use ring::{FrontRing, Slots};
 use xen_abi::Gref;
 use xen_abi::blkif::{self, ENTRY_WORDS, MAX_SEGMENTS, Request, Response, Segment};
+
+mod io;
+
+use io::{Bounce, Io, Part, lend};
+pub use io::{Discards, Operation, Outcome};
 
 /// Ranges one discard may have.
 pub const MAX_DISCARDS: usize = 8;
@@ -56,60 +61,6 @@ pub trait Host {
     ) -> bool;
     /// Copies the first `length` bytes of the page to `at` in an I/O's memory; whether that was possible.
     fn empty_page(&mut self, token: &Self::Token, at: u32, length: u32, page: &Self::Page) -> bool;
-}
-
-/// What to do, in the ring's sectors; checked against the disk by the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Read or write `bytes` from `sector` on.
-    Transfer {
-        /// The data goes to the disk.
-        write: bool,
-        /// First sector.
-        sector: u64,
-        /// Bytes, a multiple of the block.
-        bytes: u32,
-    },
-    /// Make durable what is written.
-    Flush,
-    /// Forget sectors.
-    Discard(Discards),
-}
-
-/// Sector ranges to discard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Discards {
-    ranges: [(u64, u64); MAX_DISCARDS],
-    count: usize,
-}
-
-impl Discards {
-    /// Adds `sectors` from `sector` on; `false` if there is no room for it.
-    pub fn push(&mut self, sector: u64, sectors: u64) -> bool {
-        match self.ranges.get_mut(self.count) {
-            Some(range) => {
-                *range = (sector, sectors);
-                self.count += 1;
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn get(&self, index: usize) -> Option<(u64, u64)> {
-        self.ranges.get(..self.count)?.get(index).copied()
-    }
-}
-
-/// How an I/O ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
-    /// All of it is done.
-    Good,
-    /// None of it was tried for want of grants or bounce pages; worth another try later.
-    Busy,
-    /// Some of it failed.
-    Failed,
 }
 
 /// Why a queue will do nothing any more until it is connected again.
@@ -156,54 +107,6 @@ pub struct Shape {
     pub handle: u16,
     /// Operations the backend knows.
     pub features: Features,
-}
-
-/// An I/O in the queue.
-struct Io<T> {
-    token: T,
-    operation: Operation,
-    /// Next to be posted.
-    cursor: Cursor,
-    discards: usize,
-    flushed: bool,
-    /// Requests in flight, and answered ones that still hold grants.
-    parts: u32,
-    worst: Outcome,
-    queued: bool,
-}
-
-impl<T> Io<T> {
-    fn rewind(&mut self) {
-        let total = match self.operation {
-            Operation::Transfer { bytes, .. } => bytes,
-            _ => 0,
-        };
-        self.cursor = Cursor::new(total);
-        self.discards = 0;
-        self.flushed = false;
-        self.worst = Outcome::Good;
-    }
-}
-
-/// A segment of a request in flight, with what it borrowed.
-struct Lent<H: Host> {
-    grant: Option<H::Grant>,
-    bounce: Option<Bounce<H::Page>>,
-}
-
-struct Bounce<P> {
-    page: P,
-    at: u32,
-    length: u32,
-}
-
-/// A request.
-struct Part<H: Host> {
-    io: u64,
-    operation: u8,
-    /// Answered, or its ring is gone: only grants are waited for.
-    answered: bool,
-    lent: [Option<Lent<H>>; MAX_SEGMENTS],
 }
 
 /// What became of an attempt to post the next request of an I/O.
@@ -294,6 +197,20 @@ impl<H: Host, M: AsRef<[AtomicU32]>> Queue<H, M> {
             }
             self.finish_if_done(id);
         }
+    }
+
+    /// Takes an I/O out of a queue that is not connected, as it was submitted. Those whose pages are still held stay.
+    pub fn withdraw(&mut self) -> Option<(H::Token, Operation)> {
+        if self.ring.is_some() {
+            return None;
+        }
+        let index = self
+            .backlog
+            .iter()
+            .position(|id| self.ios.get(*id).is_some_and(|io| io.parts == 0))?;
+        let id = self.backlog.remove(index)?;
+        let io = self.ios.take(id).ok()?;
+        Some((io.token, io.operation))
     }
 
     /// Takes an I/O. It will come out of [`Queue::next_finished`]; nothing is sent before [`Queue::post`].
@@ -717,78 +634,6 @@ impl<H: Host, M: AsRef<[AtomicU32]>> Queue<H, M> {
             self.release(id, Outcome::Failed, host);
         }
     }
-}
-
-/// Lends the backend the next pages of a transfer, up to a request's worth; the number of segments.
-fn lend<H: Host>(
-    io: &mut Io<H::Token>,
-    shape: Shape,
-    write: bool,
-    part: &mut Part<H>,
-    segments: &mut [Segment; MAX_SEGMENTS],
-    host: &mut H,
-) -> Result<u8, crate::cursor::ShortList> {
-    let mut count = 0;
-    for (segment, slot) in segments.iter_mut().zip(&mut part.lent) {
-        if io.cursor.at_end() {
-            break;
-        }
-        let before = io.cursor;
-        let piece = io
-            .cursor
-            .next(|index| host.fragment(&io.token, index), shape.rule)?;
-        let (lent, offset) = match piece {
-            Piece::Direct { pfn, offset, .. } => match host.grant(pfn, write) {
-                Some(grant) => (
-                    Lent {
-                        grant: Some(grant),
-                        bounce: None,
-                    },
-                    offset,
-                ),
-                None => {
-                    io.cursor = before;
-                    break;
-                }
-            },
-            Piece::Bounce { at, length } => {
-                let Some(mut page) = host.take_page() else {
-                    io.cursor = before;
-                    break;
-                };
-                if write && !host.fill_page(&io.token, at, length, &mut page) {
-                    host.put_page(page);
-                    return Err(crate::cursor::ShortList);
-                }
-                match host.grant(host.pfn(&page), write) {
-                    Some(grant) => (
-                        Lent {
-                            grant: Some(grant),
-                            bounce: Some(Bounce { page, at, length }),
-                        },
-                        0,
-                    ),
-                    None => {
-                        host.put_page(page);
-                        io.cursor = before;
-                        break;
-                    }
-                }
-            }
-        };
-        let first = offset / shape.unit;
-        *segment = Segment {
-            gref: lent
-                .grant
-                .as_ref()
-                .map_or(Gref(0), |grant| host.gref(grant)),
-            first_sect: first as u8,
-            last_sect: (first + piece.length() / shape.unit - 1) as u8,
-        };
-        *slot = Some(lent);
-        count += 1;
-    }
-    Ok(count)
 }
 
 /// What a poll found.

@@ -585,6 +585,17 @@ fn a_page_held_over_a_reconnection_still_holds_its_io() {
 }
 
 #[test]
+fn an_io_can_be_taken_to_another_queue_between_connections() {
+    let mut s = connected(100, 0);
+    s.submit(Token(1, buffer(0x10000, 512)), transfer(false, 0, 512));
+    assert!(s.queue.withdraw().is_none(), "not while connected");
+    s.queue.disconnect(&mut s.machine);
+    let (token, operation) = s.queue.withdraw().unwrap();
+    assert_eq!((token.0, operation), (1, transfer(false, 0, 512)));
+    assert!(s.queue.withdraw().is_none() && s.queue.is_empty());
+}
+
+#[test]
 fn a_short_list_fails_its_io_and_leaks_nothing() {
     let mut s = connected(100, 0);
     s.submit(Token(1, buffer(0x10000, 4096)), transfer(false, 0, 8192));
