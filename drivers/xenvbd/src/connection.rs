@@ -1,0 +1,496 @@
+//! A disk's connection to its backend: made, watched and ended in the disk's own thread, at PASSIVE_LEVEL.
+
+use crate::disk::Disk;
+use crate::queue::{Link, Remains, RingPages};
+use crate::session::Session;
+use crate::shape::Pages as VpdPages;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use blkfront::cursor::Rule;
+use blkfront::features::{Features, Geometry, Limits, Refusal, Value};
+use blkfront::handshake::{Failure, Goal, Handshake, Step};
+use blkfront::keys::{self, QueueKeys};
+use blkfront::queue::{Ring, Shape};
+use core::fmt;
+use core::time::Duration;
+use nt::{NtStatus, Pages, time, try_arc};
+use pv_client::evtchn::Channel;
+use pv_client::gnttab::{Grant, GrantCache};
+use pv_client::store::Watch;
+use pv_client::{CText, c_text};
+use scsi::VpdPage;
+use xen_abi::xenbus::XenbusState;
+use xen_abi::{DomId, Gref};
+
+/// How long a backend may take to connect.
+const CONNECT_TIME: Duration = Duration::from_secs(30);
+/// How long a backend may take to close.
+const CLOSE_TIME: Duration = Duration::from_secs(10);
+/// How often a state is looked at without an event.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Why a connection was not made.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// A step failed.
+    Step(&'static str, NtStatus),
+    /// The states did not lead there.
+    Handshake(Failure),
+    /// The backend's keys cannot be true, or not be served.
+    Refused(Refusal),
+    /// Nobody wants the disk any more.
+    Cancelled,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Step(what, status) => write!(f, "cannot {what}: {status}"),
+            Fault::Handshake(Failure::Refused(state)) => {
+                write!(f, "the backend went into state {state:?}")
+            }
+            Fault::Handshake(Failure::TimedOut(state)) => {
+                write!(f, "the backend stays in state {state:?}")
+            }
+            Fault::Refused(Refusal::SectorSize(value)) => {
+                write!(f, "impossible sector-size: {value:?}")
+            }
+            Fault::Refused(Refusal::Sectors(value)) => {
+                write!(f, "impossible number of sectors: {value:?}")
+            }
+            Fault::Refused(Refusal::UnknownUnit) => {
+                f.write_str("large sectors of an unknown kind of backend")
+            }
+            Fault::Cancelled => f.write_str("no longer wanted"),
+        }
+    }
+}
+
+type Result<T> = core::result::Result<T, Fault>;
+
+trait Named<T> {
+    /// Says what failed.
+    fn named(self, what: &'static str) -> Result<T>;
+}
+
+impl<T> Named<T> for nt::Result<T> {
+    fn named(self, what: &'static str) -> Result<T> {
+        self.map_err(|status| Fault::Step(what, status))
+    }
+}
+
+/// The frontend's side of a connection.
+pub(crate) struct Connection {
+    session: Arc<Session>,
+    /// `device/vbd/<number>`.
+    frontend: CText,
+    backend: CText,
+    domain: DomId,
+    _watch: Watch,
+    own: XenbusState,
+    cache: Option<Arc<GrantCache>>,
+    rings: Vec<LentRing>,
+    ejected: bool,
+}
+
+/// A ring's grants, one a page.
+struct LentRing {
+    grants: Vec<Grant>,
+}
+
+/// What a look at the backend found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Nothing to do.
+    Nothing,
+    /// The disk has another size now.
+    Resized,
+    /// The toolstack asks for the disk's removal. Told once.
+    Eject,
+    /// The backend is gone, or closing of its own accord.
+    Lost,
+}
+
+fn milliseconds() -> u64 {
+    time::since_boot().as_millis() as u64
+}
+
+impl Connection {
+    /// Connects. On failure everything is undone.
+    pub(crate) fn open(disk: &Disk, session: Arc<Session>) -> Result<Connection> {
+        let frontend = c_text!("device/vbd/{}", disk.device().0);
+        let access = session.store.plain();
+        let backend = access
+            .read(&frontend, &c_text!("backend"))
+            .named("read the backend's path")?;
+        let backend = CText::from_bytes(backend.as_bytes());
+        let domain = match number(&session, &frontend, "backend-id") {
+            Value::Number(id) if id < u64::from(DomId::FIRST_RESERVED.0) => DomId(id as u16),
+            _ => {
+                return Err(Fault::Step(
+                    "read the backend's domain",
+                    NtStatus::DATA_ERROR,
+                ));
+            }
+        };
+        let watch = session
+            .store
+            .watch(None, &backend, &disk.signals().wake)
+            .named("watch the backend")?;
+        let own = state(&session, &frontend);
+        let mut connection = Connection {
+            session,
+            frontend,
+            backend,
+            domain,
+            _watch: watch,
+            own,
+            cache: None,
+            rings: Vec::new(),
+            ejected: false,
+        };
+        match connection.connect(disk) {
+            Ok(()) => Ok(connection),
+            Err(fault) => {
+                connection.close(disk);
+                Err(fault)
+            }
+        }
+    }
+
+    fn connect(&mut self, disk: &Disk) -> Result<()> {
+        self.reach(Goal::Close, CLOSE_TIME, disk)?;
+        self.write_target(disk).named("write the target's keys")?;
+        self.reach(Goal::Prepare, CONNECT_TIME, disk)?;
+
+        let overrides = disk.overrides();
+        let limits = Limits::read(
+            &mut |key| self.backend_value(key),
+            overrides,
+            disk.queues().len() as u32,
+        );
+        let order = limits.ring_page_order;
+        let wanted = limits.queues as usize;
+        let cache = GrantCache::new(&self.session.gnttab, &c_text!("disk_{}", disk.target), 0);
+        let cache = cache.and_then(try_arc).named("make a grant cache")?;
+        self.cache = Some(cache.clone());
+
+        let mut rings = Vec::new();
+        let mut channels = Vec::new();
+        rings
+            .try_reserve_exact(wanted)
+            .map_err(NtStatus::from)
+            .named("make room for rings")?;
+        channels
+            .try_reserve_exact(wanted)
+            .map_err(NtStatus::from)
+            .named("make room for channels")?;
+        self.rings
+            .try_reserve_exact(wanted)
+            .map_err(NtStatus::from)
+            .named("make room for grants")?;
+        for (index, queue) in disk.queues().iter().take(wanted).enumerate() {
+            let pages = Pages::allocate(1 << order).named("allocate a ring")?;
+            // Clears the pages, before anybody else can see them.
+            let ring = Ring::new(RingPages(pages))
+                .ok_or(Fault::Step("make a ring", NtStatus::INVALID_PARAMETER))?;
+            self.lend(&cache, &ring)?;
+            rings.push(ring);
+            let callback = queue.on_event().ok_or(Fault::Cancelled)?;
+            let mut channel = Channel::open_unbound(&self.session.evtchn, self.domain, callback)
+                .named("open an event channel")?;
+            if wanted > 1
+                && let Ok(processor) = nt::processor::ProcessorNumber::from_index(index as u32)
+            {
+                // Where that is not possible, events go to the first processor.
+                let _ = channel.bind(processor);
+            }
+            channels.push(channel);
+        }
+        self.publish(disk, &cache, &channels)
+            .named("write the connection's keys")?;
+        self.reach(Goal::Connect, CONNECT_TIME, disk)?;
+
+        let (geometry, features) = self.read_properties(disk)?;
+        let shape = Shape {
+            rule: Rule {
+                block: geometry.block_size,
+                whole_pages: self.is_untrusted(),
+            },
+            unit: geometry.unit,
+            handle: disk.device().handle(),
+            features,
+        };
+        nt::info!(
+            "vbd/{}: target {}, {} blocks of {} bytes, {wanted} ring(s) of {} page(s), flush {}, barrier {}, discard {}",
+            disk.device().0,
+            disk.target,
+            geometry.blocks,
+            geometry.block_size,
+            1 << order,
+            features.flush,
+            features.barrier,
+            features.discard.is_some()
+        );
+        self.write_state(XenbusState::Connected)
+            .named("write the state")?;
+        for ((queue, ring), channel) in disk.queues().iter().zip(rings).zip(channels) {
+            queue.connect(
+                ring,
+                shape,
+                Link {
+                    cache: cache.clone(),
+                    backend: self.domain,
+                },
+                channel,
+            );
+        }
+        disk.set_active(wanted);
+        Ok(())
+    }
+
+    /// Grants a ring's pages.
+    fn lend(&mut self, cache: &Arc<GrantCache>, ring: &Ring<RingPages>) -> Result<()> {
+        let pfns = ring.memory().0.pfns();
+        let mut lent = LentRing { grants: Vec::new() };
+        lent.grants
+            .try_reserve_exact(pfns.len())
+            .map_err(NtStatus::from)
+            .named("make room for grants")?;
+        let mut result = Ok(());
+        for pfn in pfns {
+            match cache.permit(self.domain, *pfn, false) {
+                Ok(grant) => lent.grants.push(grant),
+                Err(status) => {
+                    result = Err(Fault::Step("grant a ring", status));
+                    break;
+                }
+            }
+        }
+        // What was granted is in the list either way, so that closing takes it back.
+        self.rings.push(lent);
+        result
+    }
+
+    /// Ends the connection: both ends closed if the backend plays along, and everything taken back that it lets go.
+    pub(crate) fn close(mut self, disk: &Disk) {
+        if let Err(fault) = self.reach(Goal::Close, CLOSE_TIME, disk) {
+            nt::warning!("vbd/{}: closing: {fault}", disk.device().0);
+        }
+        for index in 0..disk.queues().len() {
+            let Some(queue) = disk.queues().get(index) else {
+                break;
+            };
+            let Remains { ring, channel } = queue.disconnect();
+            // Out of the lock: this waits for a running callback.
+            drop(channel);
+            let lent =
+                (index < self.rings.len()).then(|| core::mem::take(&mut self.rings[index].grants));
+            let mut stuck = false;
+            for grant in lent.into_iter().flatten() {
+                if let Some(cache) = &self.cache
+                    && let Err(_grant) = cache.revoke(grant)
+                {
+                    stuck = true;
+                    // The cache must outlive its grants, and this one never ends.
+                    core::mem::forget(cache.clone());
+                }
+            }
+            match ring {
+                Some(RingPages(pages)) if stuck => {
+                    nt::error!(
+                        "vbd/{}: the backend keeps {} ring page(s)",
+                        disk.device().0,
+                        pages.count()
+                    );
+                    pages.leak();
+                }
+                ring => drop(ring),
+            }
+        }
+    }
+
+    /// Goes from state to state until the goal is reached, or will not be.
+    fn reach(&mut self, goal: Goal, time: Duration, disk: &Disk) -> Result<()> {
+        let mut handshake =
+            Handshake::new(goal, self.own, milliseconds() + time.as_millis() as u64);
+        loop {
+            if goal != Goal::Close && !disk.is_wanted() {
+                return Err(Fault::Cancelled);
+            }
+            let backend = state(&self.session, &self.backend);
+            match handshake.observe(milliseconds(), backend) {
+                Step::Write(state) => self.write_state(state).named("write the state")?,
+                Step::Wait => {
+                    let _ = disk.signals().wake.wait_for(LOOK);
+                }
+                Step::Done => return Ok(()),
+                Step::Failed(failure) => return Err(Fault::Handshake(failure)),
+            }
+        }
+    }
+
+    fn write_state(&mut self, state: XenbusState) -> nt::Result<()> {
+        let access = self.session.store.plain();
+        access.write(
+            Some(&self.frontend),
+            &c_text!("state"),
+            &c_text!("{}", state.number()),
+        )?;
+        self.own = state;
+        Ok(())
+    }
+
+    fn publish(&self, disk: &Disk, cache: &GrantCache, channels: &[Channel]) -> nt::Result<()> {
+        let mut grefs: Vec<Vec<Gref>> = Vec::new();
+        grefs.try_reserve_exact(self.rings.len())?;
+        for ring in &self.rings {
+            let mut references = Vec::new();
+            references.try_reserve_exact(ring.grants.len())?;
+            references.extend(ring.grants.iter().map(|grant| cache.reference(grant)));
+            grefs.push(references);
+        }
+        self.session.store.transact(|access| {
+            let queues = grefs
+                .iter()
+                .zip(channels)
+                .map(|(grefs, channel)| QueueKeys {
+                    grefs,
+                    port: channel.port(),
+                });
+            keys::publish(
+                queues,
+                channels.len() as u32,
+                disk.target,
+                &mut |node, value| {
+                    access.write(
+                        Some(&self.frontend),
+                        &c_text!("{node}"),
+                        &c_text!("{value}"),
+                    )
+                },
+                &mut |node| {
+                    // Most often there is nothing to remove.
+                    let _ = access.remove(Some(&self.frontend), &c_text!("{node}"));
+                },
+            )
+        })
+    }
+
+    /// The keys by which the crash driver finds its disk.
+    fn write_target(&self, disk: &Disk) -> nt::Result<()> {
+        let directory = c_text!("data/scsi/target/{}", disk.target);
+        let access = self.session.store.plain();
+        access.write(Some(&directory), &c_text!("frontend"), &self.frontend)?;
+        access.write(
+            Some(&directory),
+            &c_text!("device"),
+            &c_text!("{}", disk.device().0),
+        )?;
+        self.write_usage(disk)
+    }
+
+    /// Tells what the system keeps on the disk.
+    pub(crate) fn write_usage(&self, disk: &Disk) -> nt::Result<()> {
+        let directory = c_text!("data/scsi/target/{}", disk.target);
+        for (name, used) in disk.usage() {
+            let access = self.session.store.plain();
+            access.write(
+                Some(&directory),
+                &c_text!("{name}"),
+                &c_text!("{}", u32::from(used)),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Writes why the device does not work, where the toolstack looks for it.
+    pub(crate) fn write_error(session: &Session, disk: &Disk, text: fmt::Arguments<'_>) {
+        let frontend = c_text!("device/vbd/{}", disk.device().0);
+        // The toolstack may not have given us leave to write there; the log has it too.
+        let _ = session
+            .store
+            .plain()
+            .write(Some(&frontend), &c_text!("error"), &CText::new(text));
+    }
+
+    fn backend_value(&self, key: &str) -> Value {
+        number(&self.session, &self.backend, key)
+    }
+
+    /// Whether the toolstack marked the backend as untrusted (`trusted` = 0, as Linux knows it).
+    fn is_untrusted(&self) -> bool {
+        number(&self.session, &self.frontend, "trusted") == Value::Number(0)
+    }
+
+    fn read_properties(&self, disk: &Disk) -> Result<(Geometry, Features)> {
+        let mut get = |key: &str| self.backend_value(key);
+        let geometry = Geometry::read(&mut get, self.backend.as_bytes()).map_err(Fault::Refused)?;
+        let features = Features::read(&mut get, disk.overrides());
+        let shape = disk.shape();
+        shape.set_geometry(&geometry);
+        shape.set_features(&features);
+        shape.set_pages(VpdPages {
+            serial_number: self.vpd(0x80),
+            identification: self.vpd(0x83),
+        });
+        Ok((geometry, features))
+    }
+
+    fn vpd(&self, page: u8) -> Option<VpdPage> {
+        let node = c_text!("sm-data/scsi/0x12/0x{page:02x}");
+        let text = self.session.store.plain().read(&self.backend, &node).ok()?;
+        VpdPage::from_base64(text.as_bytes(), page)
+    }
+
+    /// Looks at what changed below the backend's directory.
+    pub(crate) fn look(&mut self, disk: &Disk) -> Found {
+        let online = self.backend_value("online") != Value::Number(0);
+        let backend = state(&self.session, &self.backend);
+        match backend {
+            XenbusState::Closing if !online => {
+                if self.ejected {
+                    return Found::Nothing;
+                }
+                self.ejected = true;
+                let access = self.session.store.plain();
+                if let Err(status) =
+                    access.write(Some(&self.frontend), &c_text!("ejected"), &c_text!("1"))
+                {
+                    nt::warning!(
+                        "vbd/{}: cannot tell of the eject: {status}",
+                        disk.device().0
+                    );
+                }
+                return Found::Eject;
+            }
+            XenbusState::Connected => {}
+            _ => return Found::Lost,
+        }
+        match Geometry::read(&mut |key| self.backend_value(key), self.backend.as_bytes()) {
+            // The ring's requests are cut by the old block, which therefore stays.
+            Ok(geometry) if geometry.block_size == disk.shape().block_size() => {
+                if disk.shape().set_geometry(&geometry) {
+                    Found::Resized
+                } else {
+                    Found::Nothing
+                }
+            }
+            _ => Found::Nothing,
+        }
+    }
+}
+
+fn number(session: &Session, directory: &CText, key: &str) -> Value {
+    match session.store.plain().read(directory, &c_text!("{key}")) {
+        Ok(value) => Value::parse(Some(value.as_bytes())),
+        Err(_) => Value::Missing,
+    }
+}
+
+fn state(session: &Session, directory: &CText) -> XenbusState {
+    match number(session, directory, "state") {
+        Value::Number(state) => XenbusState::from_number(state),
+        _ => XenbusState::Unknown,
+    }
+}
