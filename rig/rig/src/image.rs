@@ -1,129 +1,89 @@
-//! Disk images: files that become PV disks, checked before anything is booted.
+//! Disk images named on the command line: checked and claimed before anything is booted.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
 };
 
-/// A disk image is made of sectors of this size (xen/public/io/blkif.h: the ring counts in units of 512 bytes).
-const SECTOR: u64 = 512;
+use backends::block::{BadImage, Image, ImageError};
 
 /// Why a file cannot be a disk.
 #[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// The system's own reason.
-    #[error("disk image {}: {reason}", path.display())]
-    System {
-        /// The image.
-        path: PathBuf,
-        /// What the system said.
-        reason: io::Error,
-    },
-    /// A folder, a pipe or a device.
-    #[error("disk image {}: not a regular file", .0.display())]
-    NotAFile(PathBuf),
-    /// No bytes.
-    #[error("disk image {}: the file is empty", .0.display())]
-    Empty(PathBuf),
-    /// Not made of sectors.
-    #[error("disk image {}: {bytes} bytes are not a multiple of {SECTOR}", path.display())]
-    OddSize {
-        /// The image.
-        path: PathBuf,
-        /// Its size.
-        bytes: u64,
-    },
+pub enum ClaimError {
+    /// It is no disk image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// Another program has locked it.
     #[error("disk image {}: in use by another program", .0.display())]
     InUse(PathBuf),
-    /// Named twice.
+    /// The same file twice.
     #[error("disk image {}: given twice", .0.display())]
     Twice(PathBuf),
 }
 
-/// An image that can be attached. While this lives, no other rig takes the file.
+/// An image that is this rig's: while this lives, no other rig takes the file.
 #[derive(Debug)]
-pub struct Image {
-    /// Where it is.
-    pub path: PathBuf,
-    /// The file, open for reading, and for writing unless it is read-only.
-    pub file: File,
-    /// Its size.
-    pub bytes: u64,
-    /// The file may not be written: the disk is read-only.
-    pub read_only: bool,
+pub struct Claim {
+    /// The contents, for the backend. Read-only where the file may not be written.
+    pub image: Image,
+    lock: File,
 }
 
-impl Image {
-    /// Opens and checks a file.
-    pub fn open(path: &Path) -> Result<Self, ImageError> {
-        let system = |reason| ImageError::System {
-            path: path.to_owned(),
-            reason,
-        };
-        // Before the file is opened: opening a pipe would wait for its other end.
-        let metadata = fs::metadata(path).map_err(system)?;
-        if !metadata.is_file() {
-            return Err(ImageError::NotAFile(path.to_owned()));
-        }
-        let (file, read_only) = match OpenOptions::new().read(true).write(true).open(path) {
-            Ok(file) => (file, false),
-            Err(error)
+impl Claim {
+    /// Opens, checks and locks a file.
+    pub fn new(path: &Path) -> Result<Self, ClaimError> {
+        let image = Image::open(path, false).or_else(|error| match &error.why {
+            BadImage::Unusable(reason)
                 if matches!(
-                    error.kind(),
+                    reason.kind(),
                     io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
                 ) =>
             {
-                (File::open(path).map_err(system)?, true)
+                Image::open(path, true)
             }
-            Err(error) => return Err(system(error)),
-        };
-        let bytes = file.metadata().map_err(system)?.len();
-        if bytes == 0 {
-            return Err(ImageError::Empty(path.to_owned()));
-        }
-        if !bytes.is_multiple_of(SECTOR) {
-            return Err(ImageError::OddSize {
-                path: path.to_owned(),
-                bytes,
-            });
-        }
-        let locked = if read_only {
-            file.try_lock_shared()
-        } else {
-            file.try_lock()
-        };
-        match locked {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(ImageError::InUse(path.to_owned())),
-            Err(TryLockError::Error(reason)) => return Err(system(reason)),
-        }
-        Ok(Self {
+            _ => Err(error),
+        })?;
+        let unusable = |reason| ImageError {
             path: path.to_owned(),
-            file,
-            bytes,
-            read_only,
-        })
+            why: BadImage::Unusable(reason),
+        };
+        let lock = File::open(path).map_err(unusable)?;
+        match if image.is_read_only() {
+            lock.try_lock_shared()
+        } else {
+            lock.try_lock()
+        } {
+            Ok(()) => Ok(Self { image, lock }),
+            Err(TryLockError::WouldBlock) => Err(ClaimError::InUse(path.to_owned())),
+            Err(TryLockError::Error(reason)) => Err(unusable(reason).into()),
+        }
     }
 
-    /// Opens and checks several, all different.
-    pub fn open_all(paths: &[PathBuf]) -> Result<Vec<Self>, ImageError> {
+    /// The contents, and what keeps others away until it is dropped.
+    pub fn into_parts(self) -> (Image, File) {
+        (self.image, self.lock)
+    }
+
+    /// Several, all different.
+    pub fn all(paths: &[PathBuf]) -> Result<Vec<Self>, ClaimError> {
         let mut seen = Vec::new();
         for path in paths {
-            // A path that cannot be resolved gets its message from `open`.
+            // A path that cannot be resolved gets its message from `new`.
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
             if seen.contains(&real) {
-                return Err(ImageError::Twice(path.clone()));
+                return Err(ClaimError::Twice(path.clone()));
             }
             seen.push(real);
         }
-        paths.iter().map(|path| Self::open(path)).collect()
+        paths.iter().map(|path| Self::new(path)).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn scratch(name: &str, bytes: u64) -> PathBuf {
@@ -140,13 +100,12 @@ mod tests {
         let odd = scratch("odd", 1000);
         let empty = scratch("empty", 0);
         for (path, words) in [
-            (missing, "No such file"),
-            (Path::new("/tmp"), "not a regular file"),
-            (Path::new("/dev/null"), "not a regular file"),
+            (missing, "no such file"),
+            (Path::new("/tmp"), "not a file"),
             (&odd, "1000 bytes are not a multiple of 512"),
-            (&empty, "the file is empty"),
+            (&empty, "empty"),
         ] {
-            let message = Image::open(path).unwrap_err().to_string();
+            let message = Claim::new(path).unwrap_err().to_string();
             assert!(
                 message.contains(words) && message.contains(path.to_str().unwrap()),
                 "{message}"
@@ -160,15 +119,15 @@ mod tests {
     #[test]
     fn an_image_is_taken_once() {
         let path = scratch("twice", 1024);
-        let image = Image::open(&path).unwrap();
-        assert_eq!((image.bytes, image.read_only), (1024, false));
-        assert!(matches!(Image::open(&path), Err(ImageError::InUse(_))));
-        drop(image);
+        let claim = Claim::new(&path).unwrap();
+        assert!(!claim.image.is_read_only());
+        assert!(matches!(Claim::new(&path), Err(ClaimError::InUse(_))));
+        drop(claim);
         assert!(matches!(
-            Image::open_all(&[path.clone(), path.clone()]),
-            Err(ImageError::Twice(_))
+            Claim::all(&[path.clone(), path.clone()]),
+            Err(ClaimError::Twice(_))
         ));
-        assert!(Image::open(&path).is_ok());
+        assert!(Claim::new(&path).is_ok());
         fs::remove_file(path).unwrap();
     }
 }

@@ -1,11 +1,16 @@
 //! The rig as a library: the machine on Linux, the disks it shows, and what is done with them.
 
+pub mod cli;
 pub mod demo;
 pub mod device;
 pub mod disk;
 pub mod image;
+pub mod interrupt;
+pub mod logger;
 #[cfg(test)]
 mod memory_disk;
 pub mod nbd;
+pub mod packages;
 pub mod platform;
+pub mod report;
 pub mod workload;

@@ -5,9 +5,15 @@
 //! read has one right answer.
 
 use std::{
+    fs::File,
     io::{self, Read, Seek, SeekFrom},
     ops::Range,
-    sync::{Arc, mpsc},
+    os::unix::fs::FileExt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -18,8 +24,8 @@ use crate::{
 
 /// What to do.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// Blocks that may be read and, unless `writes` is false, written.
+pub struct Plan<'a> {
+    /// Blocks that are read and written.
     pub blocks: Range<u64>,
     /// Determines every choice and every byte.
     pub seed: u64,
@@ -27,6 +33,8 @@ pub struct Plan {
     pub depth: usize,
     /// How long to start new requests.
     pub duration: Duration,
+    /// Ends it early when set.
+    pub stop: &'a AtomicBool,
 }
 
 /// What was done.
@@ -62,14 +70,12 @@ pub enum Failure {
         error: IoError,
     },
     /// A block does not hold what it should.
-    #[error("{name}: block {block} does not hold what was written {times} times")]
+    #[error("{name}: block {block} does not hold what it should")]
     Mismatch {
         /// The disk or the image.
         name: String,
         /// The block.
         block: u64,
-        /// How often it had been written.
-        times: u32,
     },
     /// No answer for a long time.
     #[error("{name}: {count} requests have had no answer for {} s", NO_ANSWER.as_secs())]
@@ -93,8 +99,18 @@ const NO_ANSWER: Duration = Duration::from_secs(60);
 /// Largest request in blocks.
 const MOST: u64 = 256;
 
-/// The content that a range of blocks should have.
-pub struct Content {
+/// What blocks should hold.
+pub trait Expected {
+    /// What to do with these blocks; `coin` is a random choice.
+    fn choose(&self, block: u64, blocks: u32, coin: bool) -> Op;
+    /// The new content of a block that is about to be written.
+    fn renew(&mut self, block: u64, bytes: &mut [u8]);
+    /// The first of the blocks in `bytes`, which start at `block`, that does not hold what it should.
+    fn wrong(&mut self, block: u64, bytes: &[u8]) -> io::Result<Option<u64>>;
+}
+
+/// A pattern that follows from a seed; what was there before is lost.
+pub struct Pattern {
     seed: u64,
     first: u64,
     block_size: usize,
@@ -102,7 +118,18 @@ pub struct Content {
     times: Vec<u32>,
 }
 
-impl Content {
+impl Pattern {
+    /// For a range of blocks.
+    pub fn new(seed: u64, blocks: &Range<u64>, block_size: u32) -> Self {
+        let count = blocks.end.saturating_sub(blocks.start);
+        Self {
+            seed,
+            first: blocks.start,
+            block_size: block_size as usize,
+            times: vec![0; count as usize],
+        }
+    }
+
     fn word(&self, block: u64, times: u32, index: usize) -> u64 {
         // The first words tell a person what a misplaced block is.
         match index {
@@ -112,12 +139,6 @@ impl Content {
                 ^ block.rotate_left(24)
                 ^ u64::from(times)
                 ^ (index as u64).rotate_left(48)),
-        }
-    }
-
-    fn fill(&self, block: u64, times: u32, bytes: &mut [u8]) {
-        for (index, word) in bytes.chunks_exact_mut(8).enumerate() {
-            word.copy_from_slice(&self.word(block, times, index).to_le_bytes());
         }
     }
 
@@ -146,12 +167,74 @@ impl Content {
                 return Err(Failure::Mismatch {
                     name: name.to_owned(),
                     block,
-                    times: *times,
                 });
             }
             compared += 1;
         }
         Ok(compared)
+    }
+}
+
+impl Expected for Pattern {
+    fn choose(&self, block: u64, blocks: u32, coin: bool) -> Op {
+        // What was never written has no right answer.
+        let written = (block..block + u64::from(blocks)).all(|block| self.times(block) != 0);
+        if written && coin { Op::Read } else { Op::Write }
+    }
+
+    fn renew(&mut self, block: u64, bytes: &mut [u8]) {
+        let times = self.times(block) + 1;
+        self.times[(block - self.first) as usize] = times;
+        for (index, word) in bytes.chunks_exact_mut(8).enumerate() {
+            word.copy_from_slice(&self.word(block, times, index).to_le_bytes());
+        }
+    }
+
+    fn wrong(&mut self, block: u64, bytes: &[u8]) -> io::Result<Option<u64>> {
+        let mut blocks = (block..).zip(bytes.chunks_exact(self.block_size));
+        Ok(blocks
+            .find(|(block, bytes)| !self.matches(*block, self.times(*block), bytes))
+            .map(|(block, _)| block))
+    }
+}
+
+/// A file that nobody changes; nothing is written.
+pub struct Reference<'a> {
+    file: &'a File,
+    block_size: usize,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Reference<'a> {
+    /// The image behind a disk.
+    pub fn new(file: &'a File, block_size: u32) -> Self {
+        Self {
+            file,
+            block_size: block_size as usize,
+            bytes: Vec::new(),
+        }
+    }
+}
+
+impl Expected for Reference<'_> {
+    fn choose(&self, _: u64, _: u32, _: bool) -> Op {
+        Op::Read
+    }
+
+    fn renew(&mut self, _: u64, _: &mut [u8]) {}
+
+    fn wrong(&mut self, block: u64, bytes: &[u8]) -> io::Result<Option<u64>> {
+        self.bytes.resize(bytes.len(), 0);
+        self.file
+            .read_exact_at(&mut self.bytes, block * self.block_size as u64)?;
+        let pairs = self
+            .bytes
+            .chunks(self.block_size)
+            .zip(bytes.chunks(self.block_size));
+        Ok((block..)
+            .zip(pairs)
+            .find(|(_, (a, b))| a != b)
+            .map(|(block, _)| block))
     }
 }
 
@@ -162,21 +245,18 @@ struct Flight {
     blocks: u32,
 }
 
-/// Runs the plan on a disk; what is on `plan.blocks` is lost.
-pub fn run<D: Disk>(disk: &Arc<D>, plan: &Plan) -> Result<(Outcome, Content), Failure> {
+/// Runs the plan on a disk.
+pub fn run<D: Disk>(
+    disk: &Arc<D>,
+    plan: &Plan,
+    expected: &mut impl Expected,
+) -> Result<Outcome, Failure> {
     let info = disk.info();
     let name = || info.name.clone();
     let size = info.block_size as usize;
     let most = MOST
         .min(u64::from(info.max_transfer / info.block_size))
         .max(1);
-    let count = plan.blocks.end - plan.blocks.start;
-    let mut content = Content {
-        seed: plan.seed,
-        first: plan.blocks.start,
-        block_size: size,
-        times: vec![0; count as usize],
-    };
     let mut random = Random(plan.seed);
     let mut flights: Vec<Option<Flight>> = (0..plan.depth).map(|_| None).collect();
     let (sender, answers) = mpsc::channel();
@@ -184,7 +264,7 @@ pub fn run<D: Disk>(disk: &Arc<D>, plan: &Plan) -> Result<(Outcome, Content), Fa
     let started = Instant::now();
 
     loop {
-        let going_on = started.elapsed() < plan.duration;
+        let going_on = started.elapsed() < plan.duration && !plan.stop.load(Ordering::Relaxed);
         for slot in 0..if going_on { flights.len() } else { 0 } {
             if flights[slot].is_some() {
                 continue;
@@ -192,23 +272,18 @@ pub fn run<D: Disk>(disk: &Arc<D>, plan: &Plan) -> Result<(Outcome, Content), Fa
             let Some((block, blocks)) = random.extent(&plan.blocks, most, &flights) else {
                 continue;
             };
-            // What was never written has no right answer.
-            let written = (block..block + u64::from(blocks)).all(|block| content.times(block) != 0);
-            let op = if written && random.below(2) == 0 {
-                Op::Read
-            } else {
-                Op::Write
-            };
+            let op = expected.choose(block, blocks, random.below(2) == 0);
             let mut buffer = disk
                 .buffer(blocks as usize * size)
                 .ok_or_else(|| Failure::NoMemory(name()))?;
             if op == Op::Write {
-                for (block, bytes) in (block..).zip(blocks_of(&mut buffer, size)) {
-                    let times = &mut content.times[(block - plan.blocks.start) as usize];
-                    *times += 1;
-                    let times = *times;
-                    content.fill(block, times, bytes);
-                }
+                let bytes = buffer
+                    .pieces()
+                    .into_iter()
+                    .flat_map(|piece| piece.chunks_exact_mut(size));
+                (block..)
+                    .zip(bytes)
+                    .for_each(|(block, bytes)| expected.renew(block, bytes));
             }
             flights[slot] = Some(Flight { op, block, blocks });
             let sender = sender.clone();
@@ -228,7 +303,7 @@ pub fn run<D: Disk>(disk: &Arc<D>, plan: &Plan) -> Result<(Outcome, Content), Fa
         if in_flight == 0 {
             break;
         }
-        let (slot, result, buffer) =
+        let (slot, result, mut buffer) =
             answers
                 .recv_timeout(NO_ANSWER)
                 .map_err(|_| Failure::Stuck {
@@ -251,38 +326,30 @@ pub fn run<D: Disk>(disk: &Arc<D>, plan: &Plan) -> Result<(Outcome, Content), Fa
             outcome.written_bytes += bytes;
             continue;
         }
-        if let Some(mut buffer) = buffer {
-            for (block, bytes) in (block..).zip(blocks_of(&mut buffer, size)) {
-                let times = content.times(block);
-                if !content.matches(block, times, bytes) {
-                    return Err(Failure::Mismatch {
-                        name: name(),
-                        block,
-                        times,
-                    });
-                }
+        let mut at = block;
+        for piece in buffer.iter_mut().flat_map(Buffer::pieces) {
+            if let Some(block) = expected.wrong(at, piece)? {
+                return Err(Failure::Mismatch {
+                    name: name(),
+                    block,
+                });
             }
+            at += (piece.len() / size) as u64;
         }
         outcome.reads += 1;
         outcome.read_bytes += bytes;
     }
-    transfer(&**disk, Op::Flush, 0, 0, None).map_err(|error| Failure::Io {
-        name: name(),
-        op: Op::Flush,
-        block: 0,
-        blocks: 0,
-        error,
-    })?;
+    if outcome.writes != 0 {
+        transfer(&**disk, Op::Flush, 0, 0, None).map_err(|error| Failure::Io {
+            name: name(),
+            op: Op::Flush,
+            block: 0,
+            blocks: 0,
+            error,
+        })?;
+    }
     outcome.elapsed = started.elapsed();
-    Ok((outcome, content))
-}
-
-/// The buffer block by block; pieces hold whole blocks.
-fn blocks_of<B: Buffer>(buffer: &mut B, size: usize) -> impl Iterator<Item = &mut [u8]> {
-    buffer
-        .pieces()
-        .into_iter()
-        .flat_map(move |piece| piece.chunks_exact_mut(size))
+    Ok(outcome)
 }
 
 /// Sebastiano Vigna's splitmix64, whose output function also mixes the pattern.
@@ -336,19 +403,23 @@ mod tests {
     use super::*;
     use crate::memory_disk::MemoryDisk;
 
-    fn plan() -> Plan {
+    static GO_ON: AtomicBool = AtomicBool::new(false);
+
+    fn plan() -> Plan<'static> {
         Plan {
             blocks: 100..4000,
             seed: 7,
             depth: 16,
             duration: Duration::from_millis(300),
+            stop: &GO_ON,
         }
     }
 
     #[test]
     fn a_sound_disk_passes_and_its_image_compares() {
         let disk = MemoryDisk::new("disk0", 4096);
-        let (outcome, content) = run(&disk, &plan()).unwrap();
+        let mut pattern = Pattern::new(7, &plan().blocks, 512);
+        let outcome = run(&disk, &plan(), &mut pattern).unwrap();
         assert!(outcome.reads > 10 && outcome.writes > 10, "{outcome:?}");
         let mut image = disk.content.lock().unwrap().clone();
         assert!(
@@ -356,15 +427,15 @@ mod tests {
             "blocks outside of the plan are left alone"
         );
         assert!(
-            content
+            pattern
                 .compare(&mut Cursor::new(&mut image), "image")
                 .unwrap()
                 > 100
         );
 
-        let written = content.times.iter().position(|times| *times != 0).unwrap();
+        let written = pattern.times.iter().position(|times| *times != 0).unwrap();
         image[(100 + written) * 512 + 77] ^= 1;
-        let failure = content
+        let failure = pattern
             .compare(&mut Cursor::new(&mut image), "image")
             .unwrap_err();
         assert!(
@@ -376,19 +447,36 @@ mod tests {
     #[test]
     fn a_disk_that_fails_is_named() {
         let disk = MemoryDisk::new("disk0", 64);
-        let failure = run(
-            &disk,
-            &Plan {
-                blocks: 0..4000,
-                ..plan()
-            },
-        )
-        .err()
-        .unwrap()
-        .to_string();
+        let plan = Plan {
+            blocks: 0..4000,
+            ..plan()
+        };
+        let mut pattern = Pattern::new(7, &plan.blocks, 512);
+        let failure = run(&disk, &plan, &mut pattern).err().unwrap().to_string();
         assert!(
             failure.contains("disk0") && failure.contains("beyond the end"),
             "{failure}"
         );
+    }
+
+    #[test]
+    fn a_block_that_differs_from_the_file_is_named() {
+        let disk = MemoryDisk::new("disk0", 4096);
+        let path = std::env::temp_dir().join(format!("winpv-reference-{}", std::process::id()));
+        std::fs::write(&path, &*disk.content.lock().unwrap()).unwrap();
+        let file = File::open(&path).unwrap();
+        let outcome = run(&disk, &plan(), &mut Reference::new(&file, 512)).unwrap();
+        assert!(outcome.reads > 10 && outcome.writes == 0, "{outcome:?}");
+        disk.content.lock().unwrap()[200 * 512..201 * 512].fill(1);
+        let plan = Plan {
+            blocks: 199..202,
+            ..plan()
+        };
+        let failure = run(&disk, &plan, &mut Reference::new(&file, 512)).unwrap_err();
+        assert!(
+            matches!(failure, Failure::Mismatch { block: 200, .. }),
+            "{failure}"
+        );
+        std::fs::remove_file(path).unwrap();
     }
 }

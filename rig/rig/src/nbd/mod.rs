@@ -19,7 +19,7 @@ mod tests;
 mod wire;
 
 pub use address::Address;
-pub use server::{Server, Summary};
+pub use server::{Bound, Server, Summary};
 
 use std::io;
 

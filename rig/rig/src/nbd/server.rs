@@ -27,6 +27,12 @@ const MAX_CONNECTIONS: usize = 64;
 /// Bytes that all clients together may have in flight: two of the largest requests.
 const MEMORY: usize = 2 * MAX_PAYLOAD as usize;
 
+/// An address that is taken, before there is anything to serve.
+pub struct Bound {
+    listener: Arc<Listener>,
+    address: Address,
+}
+
 /// A running server.
 pub struct Server {
     shared: Arc<Shared>,
@@ -59,11 +65,17 @@ struct Shared {
     counters: Arc<Counters>,
 }
 
-impl Server {
-    /// Listens at `address` and serves `disks` by their names, the first one also to who asks for none.
-    pub fn start<D: Disk>(address: &Address, disks: Vec<Arc<D>>) -> io::Result<Self> {
+impl Bound {
+    /// Listens at `address`: clients may connect from now on, and wait.
+    pub fn new(address: &Address) -> io::Result<Self> {
         let listener = Arc::new(Listener::bind(address)?);
         let address = listener.address()?;
+        Ok(Self { listener, address })
+    }
+
+    /// Serves `disks` by their names, the first one also to who asks for none.
+    pub fn serve<D: Disk>(self, disks: Vec<Arc<D>>) -> io::Result<Server> {
+        let Self { listener, address } = self;
         let shared = Arc::new(Shared::default());
         let acceptor = {
             let (listener, shared, disks) =
@@ -72,14 +84,16 @@ impl Server {
                 .name("nbd listener".to_owned())
                 .spawn(move || shared.accept(&listener, &disks))?
         };
-        Ok(Self {
+        Ok(Server {
             shared,
             listener,
             address,
             acceptor,
         })
     }
+}
 
+impl Server {
     /// Where it listens.
     pub fn address(&self) -> &Address {
         &self.address

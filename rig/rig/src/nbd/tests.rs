@@ -11,7 +11,10 @@ use super::*;
 use crate::memory_disk::MemoryDisk;
 
 fn start(disks: Vec<Arc<MemoryDisk>>) -> Server {
-    Server::start(&"127.0.0.1:0".parse().unwrap(), disks).unwrap()
+    Bound::new(&"127.0.0.1:0".parse().unwrap())
+        .unwrap()
+        .serve(disks)
+        .unwrap()
 }
 
 struct Client(TcpStream);
@@ -348,8 +351,6 @@ fn addresses_are_host_and_port_or_a_path() {
 #[test]
 fn a_busy_address_is_an_error() {
     let server = start(vec![MemoryDisk::new("disk0", 8)]);
-    let error = Server::start(server.address(), vec![MemoryDisk::new("disk0", 8)])
-        .err()
-        .unwrap();
+    let error = Bound::new(server.address()).err().unwrap();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
 }

@@ -1,0 +1,69 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use log::LevelFilter;
+
+use crate::nbd::Address;
+
+/// Boots Windows PV drivers on Linux, against a model of Xen, and uses the disks they serve.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rig",
+    bin_name = "./x",
+    version,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot the drivers and use their disks.
+    ///
+    /// Without --disk a demonstration disk is made (out/run/disk.img), written at random and compared.
+    /// The images of --disk are only read, unless --nbd lets clients write.
+    Run(Run),
+}
+
+/// Arguments of `run`.
+#[derive(Args, Clone, Debug)]
+pub struct Run {
+    /// A raw disk image to attach as a PV disk; may be given several times.
+    #[arg(long = "disk", value_name = "FILE")]
+    pub disks: Vec<PathBuf>,
+    /// Serve the disks, as Windows sees them, to NBD clients at HOST:PORT or unix:PATH, until Ctrl-C.
+    #[arg(long, value_name = "ADDR")]
+    pub nbd: Option<Address>,
+    /// Virtual CPUs.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: u32,
+    /// RAM of the guest in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(64..=65536))]
+    pub memory: u64,
+    /// What to tell of: off, error, warn, info (what the drivers print), debug, trace.
+    #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = level)]
+    pub log: LevelFilter,
+    /// Also write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Folder with the driver packages: .sys and .inf files.
+    #[arg(long, value_name = "DIR", default_value = "dist/x64")]
+    pub drivers: PathBuf,
+    /// Seed of the random I/O; by default another one each time, shown in the report.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// How long the random I/O lasts.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub seconds: u64,
+}
+
+fn level(text: &str) -> Result<LevelFilter, String> {
+    text.parse()
+        .map_err(|_| "a level is off, error, warn, info, debug or trace".to_owned())
+}
