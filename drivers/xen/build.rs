@@ -3,8 +3,8 @@
 fn main() {
     driver_build::Driver {
         name: "xen",
-        description: "Xen Xen support library",
-        exports: None,
+        description: "Xen support library",
+        exports: Some("xen.def"),
     }
     .configure();
 }

@@ -6,7 +6,7 @@
 
 use core::arch::asm;
 use core::arch::x86_64::__cpuid;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use xen_abi::cpuid;
 use xen_abi::errno::ENOSYS;
 use zerocopy::{FromBytes, IntoBytes};
@@ -37,12 +37,15 @@ const VMCALL_VENDORS: [[u32; 3]; 3] = [
 /// Vendors whose processors enter the hypervisor with `VMMCALL`.
 const VMMCALL_VENDORS: [[u32; 3]; 2] = [vendor(b"AuthenticAMD"), vendor(b"HygonGenuine")];
 
-/// Whether Xen's leaves are there. Other hypervisor interfaces may come first.
-fn xen_is_present() -> bool {
+/// Where Xen's leaves start, 0 if nowhere.
+static BASE: AtomicU32 = AtomicU32::new(0);
+
+/// Finds Xen's leaves. Other hypervisor interfaces may come first.
+fn find_leaves() -> Option<u32> {
     (cpuid::FIRST_LEAF..cpuid::LAST_LEAF)
         .step_by(cpuid::LEAF_STEP as usize)
-        .any(|base| {
-            let leaf = __cpuid(base);
+        .find(|base| {
+            let leaf = __cpuid(*base);
             [leaf.ebx, leaf.ecx, leaf.edx]
                 == [
                     cpuid::SIGNATURE_EBX,
@@ -57,7 +60,9 @@ fn xen_is_present() -> bool {
 pub fn initialise() {
     let leaf = __cpuid(0);
     let vendor = [leaf.ebx, leaf.edx, leaf.ecx];
-    let instruction = if !xen_is_present() {
+    let base = find_leaves();
+    BASE.store(base.unwrap_or(0), Ordering::Relaxed);
+    let instruction = if base.is_none() {
         NONE
     } else if VMCALL_VENDORS.contains(&vendor) {
         VMCALL
@@ -67,6 +72,11 @@ pub fn initialise() {
         NONE
     };
     INSTRUCTION.store(instruction, Ordering::Relaxed);
+}
+
+/// The first of Xen's cpuid leaves.
+pub fn leaves() -> Option<u32> {
+    Some(BASE.load(Ordering::Relaxed)).filter(|base| *base != 0)
 }
 
 /// Whether hypercalls reach Xen.

@@ -3,7 +3,7 @@
 use crate::{NtStatus, Result};
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use nt_sys::imports::{MmMapIoSpace, MmUnmapIoSpace};
 use nt_sys::{MmCached, MmNonCached};
 
@@ -71,6 +71,12 @@ impl IoMapping {
     /// Whether the mapping has no bytes; it never does.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
+    }
+
+    /// The contents as bytes.
+    pub fn bytes(&self) -> &[AtomicU8] {
+        // SAFETY: the mapping is that long, live as long as `self`, and reached through atomics only.
+        unsafe { atomics(self.address, self.bytes) }
     }
 
     /// The contents as 32-bit words. Empty when the start is not aligned to them.

@@ -28,6 +28,8 @@ pub mod dpc;
 #[cfg(windows)]
 pub mod event;
 #[cfg(windows)]
+mod global;
+#[cfg(windows)]
 pub mod interface;
 #[cfg(windows)]
 pub mod interrupt;
@@ -63,6 +65,8 @@ pub use runtime::panic as __panic;
 #[cfg(windows)]
 pub mod spinlock;
 #[cfg(windows)]
+pub mod system;
+#[cfg(windows)]
 pub mod thread;
 #[cfg(windows)]
 pub mod time;
@@ -79,6 +83,7 @@ pub use {
     device::{Device, DeviceObject, DriverObject, OwnedDevice, WdmDriver},
     dpc::Dpc,
     event::{Event, EventKind},
+    global::Global,
     interrupt::Interrupt,
     io_space::IoMapping,
     irp::Irp,

@@ -96,6 +96,17 @@ impl PagedPool {
         unsafe { core::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
     }
 
+    /// Takes back a block that was given away with [`PagedPool::into_raw`], and frees it. A null pointer is none.
+    ///
+    /// # Safety
+    /// The block is not used any more.
+    pub unsafe fn free(start: *mut u8) {
+        if !start.is_null() {
+            // SAFETY: the block has this tag, and is ours again.
+            unsafe { ExFreePoolWithTag(start.cast(), PAGED_TAG) };
+        }
+    }
+
     /// Gives the block away; who receives it frees it.
     pub fn into_raw(self) -> *mut u8 {
         let start = self.start.as_ptr();
