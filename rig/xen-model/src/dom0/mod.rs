@@ -22,6 +22,8 @@ pub use doorbell::Doorbell;
 
 /// Longest console line kept whole.
 const MAX_CONSOLE_LINE: usize = 1024;
+/// Passes over everybody in one step.
+const MAX_PASSES: usize = 64;
 /// The longest sleep without a bell, in case a deadline moved.
 const MAX_SLEEP: Duration = Duration::from_millis(500);
 
@@ -101,23 +103,29 @@ impl Dom0 {
         *links = make(&mut self.store());
     }
 
-    /// Does what there is to do. Returns whether there was anything.
+    /// Does what there is to do, for a while. Returns whether there was anything; if the guest keeps giving work, the
+    /// bell is left rung.
     pub fn step(&self) -> bool {
-        let mut any = false;
-        loop {
+        let mut worked = false;
+        for _ in 0..MAX_PASSES {
             self.bell().clear();
-            let mut worked = self.xen.run_timers();
-            let mut drivers = guard(self.drivers.lock());
-            worked |= self.serve_links();
-            for driver in drivers.iter_mut() {
-                worked |= driver.step(self);
+            if !self.pass() {
+                return worked;
             }
-            drop(drivers);
-            if !worked {
-                return any;
-            }
-            any = true;
+            worked = true;
         }
+        self.bell().ring();
+        worked
+    }
+
+    fn pass(&self) -> bool {
+        let due = self.xen.run_timers();
+        let mut drivers = guard(self.drivers.lock());
+        let linked = self.serve_links();
+        let driven = drivers
+            .iter_mut()
+            .fold(false, |worked, driver| driver.step(self) | worked);
+        due | linked | driven
     }
 
     fn serve_links(&self) -> bool {
