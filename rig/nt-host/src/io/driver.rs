@@ -75,8 +75,7 @@ pub fn load(service: &str) -> Result<*mut DRIVER_OBJECT, LoadError> {
     let path =
         path.ok_or_else(|| LoadError::Service(format!("service {service} has no ImagePath")))?;
     let file = path.rsplit('\\').next().unwrap_or_default();
-    let module =
-        modules::load(file).map_err(|error| LoadError::Image(format!("{file}: {error}")))?;
+    let module = modules::load(file).map_err(|error| LoadError::Image(error.to_string()))?;
     let entry = module.entry().map(|entry| {
         // SAFETY: the entry point of a driver image has DriverEntry's type.
         unsafe { core::mem::transmute::<usize, DRIVER_INITIALIZE>(entry) }

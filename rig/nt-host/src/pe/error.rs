@@ -20,6 +20,10 @@ pub enum LoadError {
     UnknownImport(String, String, String),
     /// Imports by number, which drivers do not do.
     ImportByOrdinal(String, String, u16),
+    /// It cannot be moved from its preferred address.
+    NoRelocations(String),
+    /// Needs an image that needs this one.
+    Cycle(String, String),
     /// No RAM to load it into.
     NoMemory(String),
     /// `DllInitialize` of an export driver failed, with this status.
@@ -51,6 +55,12 @@ impl fmt::Display for LoadError {
             }
             Self::ImportByOrdinal(image, module, ordinal) => {
                 write!(f, "{image}: imports {module} by ordinal {ordinal}")
+            }
+            Self::NoRelocations(image) => {
+                write!(f, "{image}: has no relocations, so it cannot be loaded")
+            }
+            Self::Cycle(image, module) => {
+                write!(f, "{image}: imports from {module}, which needs {image}")
             }
             Self::NoMemory(image) => write!(f, "{image}: no memory to load it"),
             Self::DllInitialize(image, status) => {

@@ -27,6 +27,8 @@ pub struct Section {
     pub size: u32,
     /// How its pages are protected.
     pub protection: Protection,
+    /// It may go once the driver is initialised.
+    pub discardable: bool,
 }
 
 /// An imported name.
@@ -93,6 +95,13 @@ impl Layout {
                 .filter(|&rva| rva != 0),
         };
         layout.read_sections(name, &file)?;
+        if layout.entry != 0 && !layout.is_code(layout.entry) {
+            return Err(damaged("its entry point is not in code"));
+        }
+        let flags = file.nt_headers().file_header().characteristics.get(LE);
+        if flags.0 & pe::IMAGE_FILE_RELOCS_STRIPPED.0 != 0 {
+            return Err(LoadError::NoRelocations(name.to_owned()));
+        }
         layout
             .read_exports(&file)
             .ok_or(damaged("its export table is damaged"))?;
@@ -107,6 +116,7 @@ impl Layout {
     }
 
     fn read_sections(&mut self, name: &str, file: &PeFile64) -> Result<(), LoadError> {
+        let mut free = PAGE_SIZE as u32;
         for section in file.section_table().iter() {
             let title = String::from_utf8_lossy(section.raw_name()).into_owned();
             let flags = section.characteristics.get(LE);
@@ -129,17 +139,23 @@ impl Layout {
             let end = rva
                 .checked_add(size)
                 .map(|end| end.next_multiple_of(PAGE_SIZE as u32));
-            if !rva.is_multiple_of(PAGE_SIZE as u32) || end.is_none_or(|end| end > self.end()) {
-                return Err(LoadError::NotPe(
-                    name.to_owned(),
-                    "a section lies outside the image",
-                ));
+            let damaged = |why| Err(LoadError::NotPe(name.to_owned(), why));
+            if !rva.is_multiple_of(PAGE_SIZE as u32) {
+                return damaged("its sections are not aligned to pages");
             }
+            if rva < free || end.is_none_or(|end| end > self.end()) {
+                return damaged("a section lies outside the image or in another");
+            }
+            if section.pe_data(file.data()).is_err() {
+                return damaged("it is cut short, a section lies outside the file");
+            }
+            free = end.unwrap_or(free);
             self.sections.push(Section {
                 name: title,
                 rva,
                 size,
                 protection,
+                discardable: flags.0 & pe::IMAGE_SCN_MEM_DISCARDABLE.0 != 0,
             });
         }
         Ok(())
@@ -279,6 +295,9 @@ impl Layout {
 /// Tells what is no PE file, or one for another machine, before the parser does, so that the message says which.
 fn check_machine(name: &str, bytes: &[u8]) -> Result<(), LoadError> {
     let damaged = |why| LoadError::NotPe(name.to_owned(), why);
+    if bytes.is_empty() {
+        return Err(damaged("it is empty"));
+    }
     if !bytes.starts_with(b"MZ") {
         return Err(damaged("it does not start with MZ"));
     }
@@ -376,6 +395,22 @@ impl Memory {
         }
         let end = layout.end() as usize;
         self.protect_range(end, self.pages * PAGE_SIZE - end, Protection::ReadExecute);
+    }
+
+    /// Makes the discardable sections inaccessible.
+    pub fn discard(&self, layout: &Layout) {
+        for section in layout.sections.iter().filter(|section| section.discardable) {
+            self.protect_range(
+                section.rva as usize,
+                section.size as usize,
+                Protection::None,
+            );
+        }
+    }
+
+    /// Makes the whole image inaccessible.
+    pub fn revoke(&self) {
+        self.protect_range(0, self.pages * PAGE_SIZE, Protection::None);
     }
 
     fn protect_range(&self, start: usize, size: usize, protection: Protection) {

@@ -2,12 +2,13 @@
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use nt_sys::{NTSTATUS, UNICODE_STRING};
 
@@ -18,7 +19,10 @@ use crate::export::{self, Kind};
 use crate::host::platform;
 use crate::sync::Mutex;
 
-/// A loaded image. It stays loaded until the machine ends: its code may still be on some stack.
+/// The most images in a machine's life.
+const MOST: usize = 256;
+
+/// A loaded image. It stays known after it was unloaded, so that a late call into it can be named.
 pub struct Module {
     /// Its number, never 0: what the executive notes as owner.
     pub id: u32,
@@ -28,6 +32,12 @@ pub struct Module {
     memory: Memory,
     /// Privileged instructions that were replaced.
     pub patched: Vec<insn::Found>,
+    /// The images it imports from.
+    needs: Vec<&'static Module>,
+    users: AtomicU32,
+    /// Its `DllInitialize` has run.
+    initialized: AtomicBool,
+    unloaded: AtomicBool,
 }
 
 // SAFETY: after loading, the executive only reads the image's tables; its memory belongs to the driver.
@@ -49,6 +59,16 @@ impl Module {
     /// The address of its entry point (`DriverEntry`).
     pub fn entry(&self) -> Option<usize> {
         (self.layout.entry != 0).then(|| self.base() + self.layout.entry as usize)
+    }
+
+    /// Whether it has been unloaded.
+    pub fn is_unloaded(&self) -> bool {
+        self.unloaded.load(Ordering::Acquire)
+    }
+
+    /// Takes its discardable sections away, as Windows does when `DriverEntry` has returned: an access faults.
+    pub fn discard_init(&self) {
+        self.memory.discard(&self.layout);
     }
 
     /// The address of an export.
@@ -110,16 +130,18 @@ impl Module {
         let symbol = platform()
             .symbol(&self.name, rva)
             .or_else(|| self.nearest_export(rva));
+        let unloaded = if self.is_unloaded() { "unloaded " } else { "" };
         match symbol {
-            Some(symbol) => format!("{}!{symbol}", self.name),
-            None => format!("{}+{rva:#x}", self.name),
+            Some(symbol) => format!("{unloaded}{}!{symbol}", self.name),
+            None => format!("{unloaded}{}+{rva:#x}", self.name),
         }
     }
 }
 
 static FILES: Mutex<BTreeMap<String, Arc<[u8]>>> = Mutex::new(BTreeMap::new());
-static LOADED: Mutex<Vec<&'static Module>> = Mutex::new(Vec::new());
-static NEXT: AtomicU32 = AtomicU32::new(1);
+/// The images by number, from 1. A slot is filled once and never changes, so that the handler of a fault looks here
+/// without a lock.
+static MODULES: [AtomicPtr<Module>; MOST] = [const { AtomicPtr::new(null_mut()) }; MOST];
 
 /// Puts a driver file where the loader finds it, as into `System32\drivers`.
 pub fn provide(name: &str, bytes: impl Into<Arc<[u8]>>) {
@@ -131,72 +153,97 @@ pub fn file(name: &str) -> Option<Arc<[u8]>> {
     FILES.lock().get(&name.to_ascii_lowercase()).cloned()
 }
 
+/// Every image that was ever loaded, in load order.
+fn all() -> impl Iterator<Item = &'static Module> {
+    let slots = MODULES.iter().map(|slot| slot.load(Ordering::Acquire));
+    // SAFETY: a slot is null or the address of a leaked module.
+    slots.map_while(|module| unsafe { module.as_ref() })
+}
+
 /// Every loaded image, in load order.
 pub fn loaded() -> Vec<&'static Module> {
-    LOADED.lock().clone()
+    all().filter(|module| !module.is_unloaded()).collect()
 }
 
 /// The loaded image of that file name (any case).
 pub fn by_name(name: &str) -> Option<&'static Module> {
-    LOADED
-        .lock()
-        .iter()
-        .find(|module| module.name.eq_ignore_ascii_case(name))
-        .copied()
+    all().find(|module| !module.is_unloaded() && module.name.eq_ignore_ascii_case(name))
 }
 
-/// The loaded image that covers `address`. Answers `None` while an image is being added.
+/// The image that covers `address`; also one that was unloaded.
 pub fn by_address(address: u64) -> Option<&'static Module> {
-    let loaded = LOADED.try_lock()?;
-    loaded
-        .iter()
-        .find(|module| address.wrapping_sub(module.base() as u64) < module.size() as u64)
-        .copied()
+    all().find(|module| address.wrapping_sub(module.base() as u64) < module.size() as u64)
 }
 
 /// The name of a module by its number: the executive's for 0.
-pub fn name_of(id: u32) -> String {
-    let loaded = LOADED.try_lock();
-    let found = loaded
-        .as_ref()
-        .and_then(|list| list.iter().find(|module| module.id == id));
-    found.map_or_else(|| "ntoskrnl.exe".to_owned(), |module| module.name.clone())
+pub fn name_of(id: u32) -> &'static str {
+    let found = all().find(|module| module.id == id);
+    found.map_or("ntoskrnl.exe", |module| &module.name)
 }
 
-/// Loads a provided image with what it imports from other images, in an NT thread at PASSIVE_LEVEL. An image that is
-/// loaded already is not loaded again.
+/// Loads a provided image with what it imports from other images, in an NT thread at PASSIVE_LEVEL; one call at a time.
+/// An image that is loaded already gets one more user. Each call is undone by one [`unload`].
 pub fn load(name: &str) -> Result<&'static Module, LoadError> {
+    load_with(name, &mut Vec::new())
+}
+
+/// As [`load`]; `loading` are the images that are being loaded, which need this one.
+fn load_with(name: &str, loading: &mut Vec<String>) -> Result<&'static Module, LoadError> {
     if let Some(module) = by_name(name) {
+        module.users.fetch_add(1, Ordering::Relaxed);
         return Ok(module);
     }
     let bytes = file(name).ok_or_else(|| LoadError::NotFound(name.to_owned()))?;
     let layout = Layout::read(name, &bytes)?;
-    let mut dependencies = BTreeSet::new();
+    loading.push(name.to_ascii_lowercase());
+    let needs = load_needs(name, &layout, loading)?;
+    loading.pop();
+    let module = build(name, layout, &bytes, &needs);
+    if module.is_err() {
+        release(&needs);
+    }
+    module
+}
+
+/// Loads and initialises the images from which `layout` imports.
+fn load_needs(
+    name: &str,
+    layout: &Layout,
+    loading: &mut Vec<String>,
+) -> Result<Vec<&'static Module>, LoadError> {
+    let mut needs: Vec<&'static Module> = Vec::new();
     for import in &layout.imports {
         let module = import.module.to_ascii_lowercase();
-        if !export::is_provided(&module) && !dependencies.contains(&module) {
-            check_provided(name, import)?;
-            let dependency = load(&module)?;
-            initialize_dll(dependency)?;
-            dependencies.insert(module);
+        if export::is_provided(&module) || needs.iter().any(|need| need.name == module) {
+            continue;
+        }
+        match load_need(name, import, &module, loading) {
+            Ok(need) => needs.push(need),
+            Err(error) => {
+                release(&needs);
+                return Err(error);
+            }
         }
     }
-    let id = NEXT.fetch_add(1, Ordering::Relaxed);
-    let extra = layout.imports.len() * thunk::SIZE;
-    let mut memory = Memory::map(name, &layout, &bytes, extra)?;
-    bind(name, id, &layout, &mut memory)?;
-    set_cookie(&layout, &mut memory);
-    let patched = insn::patch(&layout, memory.bytes());
-    memory.protect(&layout);
-    let module = Box::leak(Box::new(Module {
-        id,
-        name: name.to_ascii_lowercase(),
-        layout,
-        memory,
-        patched,
-    }));
-    LOADED.lock().push(module);
-    Ok(module)
+    Ok(needs)
+}
+
+fn load_need(
+    name: &str,
+    import: &super::image::Import,
+    module: &str,
+    loading: &mut Vec<String>,
+) -> Result<&'static Module, LoadError> {
+    if loading.iter().any(|image| image == module) {
+        return Err(LoadError::Cycle(name.to_owned(), module.to_owned()));
+    }
+    check_provided(name, import)?;
+    let need = load_with(module, loading)?;
+    if let Err(error) = initialize_dll(need) {
+        unload(need);
+        return Err(error);
+    }
+    Ok(need)
 }
 
 fn check_provided(name: &str, import: &super::image::Import) -> Result<(), LoadError> {
@@ -205,6 +252,61 @@ fn check_provided(name: &str, import: &super::image::Import) -> Result<(), LoadE
     }
     let unknown = (name.to_owned(), import.module.clone(), import.name.clone());
     Err(LoadError::UnknownImport(unknown.0, unknown.1, unknown.2))
+}
+
+fn build(
+    name: &str,
+    layout: Layout,
+    bytes: &[u8],
+    needs: &[&'static Module],
+) -> Result<&'static Module, LoadError> {
+    let id = all().count() as u32 + 1;
+    let slot = MODULES.get(id as usize - 1);
+    let slot = slot.ok_or_else(|| LoadError::NoMemory(name.to_owned()))?;
+    let extra = layout.imports.len() * thunk::SIZE;
+    let mut memory = Memory::map(name, &layout, bytes, extra)?;
+    bind(name, id, &layout, &mut memory)?;
+    set_cookie(&layout, &mut memory);
+    let patched = insn::patch(&layout, memory.bytes());
+    memory.protect(&layout);
+    let module = Box::new(Module {
+        id,
+        name: name.to_ascii_lowercase(),
+        layout,
+        memory,
+        patched,
+        needs: needs.to_vec(),
+        users: AtomicU32::new(1),
+        initialized: AtomicBool::new(false),
+        unloaded: AtomicBool::new(false),
+    });
+    let module: &'static Module = Box::leak(module);
+    slot.store(core::ptr::from_ref(module).cast_mut(), Ordering::Release);
+    Ok(module)
+}
+
+/// Undoes one [`load`]. With the last, the export driver's `DllUnload` runs, the image can no longer be accessed, and
+/// what it needed is unloaded too. In an NT thread at PASSIVE_LEVEL.
+pub fn unload(module: &'static Module) {
+    if module.users.fetch_sub(1, Ordering::AcqRel) != 1 {
+        return;
+    }
+    if module.initialized.load(Ordering::Acquire)
+        && let Some(address) = module.export("DllUnload")
+    {
+        // SAFETY: the export driver's contract: DllUnload takes nothing and answers a status.
+        let unload: extern "win64" fn() -> NTSTATUS = unsafe { core::mem::transmute(address) };
+        unload();
+    }
+    module.unloaded.store(true, Ordering::Release);
+    module.memory.revoke();
+    release(&module.needs);
+}
+
+fn release(modules: &[&'static Module]) {
+    for module in modules {
+        unload(module);
+    }
 }
 
 /// Fills the import slots: functions of the executive by way of a thunk, those of other images directly.
@@ -258,14 +360,12 @@ fn set_cookie(layout: &Layout, memory: &mut Memory) {
     }
 }
 
-static INITIALIZED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
-
 /// Calls `DllInitialize` of an export driver once, with the path of its service's key.
 fn initialize_dll(module: &'static Module) -> Result<(), LoadError> {
     let Some(address) = module.export("DllInitialize") else {
         return Ok(());
     };
-    if !INITIALIZED.lock().insert(module.id) {
+    if module.initialized.swap(true, Ordering::AcqRel) {
         return Ok(());
     }
     let service = module.name.trim_end_matches(".sys");
@@ -283,6 +383,9 @@ fn initialize_dll(module: &'static Module) -> Result<(), LoadError> {
         unsafe { core::mem::transmute(address) };
     match initialize(&raw const path) {
         status if status >= 0 => Ok(()),
-        status => Err(LoadError::DllInitialize(module.name.clone(), status)),
+        status => {
+            module.initialized.store(false, Ordering::Release);
+            Err(LoadError::DllInitialize(module.name.clone(), status))
+        }
     }
 }
