@@ -115,6 +115,51 @@ fn driver(case: &str) -> Image {
     driver
 }
 
+/// A driver with everything that the loader looks at, damaged in a few places.
+fn damaged(random: &mut u64) -> Vec<u8> {
+    let mut next = |limit: usize| {
+        // xorshift64
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        *random as usize % limit
+    };
+    let mut driver = driver("cpuid");
+    driver.import("ntoskrnl.exe", "KeGetCurrentIrql");
+    driver.exports = vec![("A", 0), ("B", 5)];
+    driver.pointers = vec![8, 24];
+    let mut bytes = driver.build();
+    for _ in 0..=next(6) {
+        let at = if next(2) == 0 {
+            next(0x200)
+        } else {
+            next(bytes.len())
+        };
+        bytes[at] = next(256) as u8;
+    }
+    if next(4) == 0 {
+        bytes.truncate(next(bytes.len()));
+    }
+    bytes
+}
+
+/// Loads damaged images, and unloads those that are still good.
+fn load_damaged() {
+    let mut random = 0x0123_4567_89ab_cdef;
+    let (mut good, mut bad) = (0, 0);
+    while good < 100 {
+        modules::provide("test.sys", damaged(&mut random));
+        match modules::load("test.sys") {
+            Ok(module) => {
+                modules::unload(module);
+                good += 1;
+            }
+            Err(_) => bad += 1,
+        }
+    }
+    println!("{good} good, {bad} bad");
+}
+
 /// Runs the driver of the case that the environment names, if it names one.
 #[test]
 fn in_a_process_of_its_own() {
@@ -140,9 +185,16 @@ fn in_a_process_of_its_own() {
     ));
     let machine = machine.leak();
     nt_host::init(machine, nt_host::Config::default());
-    modules::provide("test.sys", driver(&case).build());
+    if case != "damaged" {
+        modules::provide("test.sys", driver(&case).build());
+    }
     let threads = machine.start().unwrap();
-    assert!(nt_host::ke::thread::run(0, || {
+    assert!(nt_host::ke::thread::run(0, move || {
+        if case == "damaged" {
+            load_damaged();
+            nt_host::ke::stop();
+            return;
+        }
         let module = modules::load("test.sys").unwrap();
         // SAFETY: the entry point is that of the case's driver, which ignores its arguments.
         let entry: nt_sys::DRIVER_INITIALIZE =
@@ -187,6 +239,13 @@ fn is_reported(case: &str, bug_check: u32, what: &str) {
 #[test]
 fn a_driver_runs_and_returns() {
     returns("returns", 0x1234_5678);
+}
+
+#[test]
+fn damaged_drivers_are_refused_or_loaded() {
+    let (text, code) = run("damaged");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("100 good"), "{text}");
 }
 
 #[test]
