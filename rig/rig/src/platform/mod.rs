@@ -15,6 +15,7 @@ mod fault;
 mod machine;
 pub mod memory;
 mod registers;
+pub mod symbols;
 mod vcpu;
 
 use std::io;
@@ -28,6 +29,7 @@ use xen_model::Xen;
 
 use clock::Clock;
 use memory::Memory;
+use symbols::Symbols;
 use vcpu::Vcpu;
 
 /// What a machine is made of.
@@ -54,6 +56,7 @@ pub struct Linux {
     vcpus: Vec<Vcpu>,
     settings: Settings,
     xen: OnceLock<Arc<Xen>>,
+    symbols: Symbols,
 }
 
 impl Linux {
@@ -68,6 +71,7 @@ impl Linux {
             vcpus,
             settings,
             xen: OnceLock::new(),
+            symbols: Symbols::default(),
         }))
     }
 
@@ -89,6 +93,11 @@ impl Linux {
     pub fn start(&'static self) -> io::Result<Vec<JoinHandle<()>>> {
         fault::install(self)?;
         (0..self.settings.cpus).map(vcpu::start).collect()
+    }
+
+    /// The debug information of the drivers, for reports.
+    pub fn symbols(&self) -> &Symbols {
+        &self.symbols
     }
 
     /// Guest memory.
@@ -166,6 +175,10 @@ unsafe impl nt_host::Platform for Linux {
 
     fn log(&self, line: &str) {
         (self.settings.log)(line);
+    }
+
+    fn symbol(&self, image: &str, rva: u32) -> Option<String> {
+        self.symbols.find(image, rva)
     }
 
     fn readable(&self, address: u64, len: usize) -> bool {
