@@ -315,4 +315,15 @@ unsafe extern "win64" {
         frames: *mut PVOID,
         hash: *mut u32,
     ) -> u16;
+
+    // C's memory functions, which the compiler calls of its own accord. The kernel's are made for the processor.
+    pub fn memcpy(target: PVOID, source: *const core::ffi::c_void, bytes: usize) -> PVOID;
+    pub fn memmove(target: PVOID, source: *const core::ffi::c_void, bytes: usize) -> PVOID;
+    pub fn memset(target: PVOID, value: i32, bytes: usize) -> PVOID;
+    pub fn memcmp(
+        first: *const core::ffi::c_void,
+        second: *const core::ffi::c_void,
+        bytes: usize,
+    ) -> i32;
+    pub fn strlen(text: *const u8) -> usize;
 }

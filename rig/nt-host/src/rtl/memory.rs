@@ -83,4 +83,15 @@ pub unsafe extern "win64" fn RtlCompareMemory(
     first.iter().zip(second).take_while(|(a, b)| a == b).count()
 }
 
-exports!("ntoskrnl.exe": memcpy, memmove, memset, memcmp, RtlCompareMemory);
+/// C: strlen.
+///
+/// # Safety
+/// `text` is NUL-terminated.
+pub unsafe extern "win64" fn strlen(text: *const c_void) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { core::ffi::CStr::from_ptr(text.cast()) }
+        .to_bytes()
+        .len()
+}
+
+exports!("ntoskrnl.exe": memcpy, memmove, memset, memcmp, strlen, RtlCompareMemory);
