@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nt_sys::{
     BOOLEAN, BufferEmpty, BufferFinished, BufferInserted, BufferStarted, HIGH_LEVEL,
@@ -61,7 +61,11 @@ pub const MANUALLY_INITIATED_CRASH: u32 = 0xE2;
 /// `KiBugCheckData`: the code and its parameters, once there is a bug check.
 pub static KiBugCheckData: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
 
-static BEGUN: AtomicBool = AtomicBool::new(false);
+/// Who reports: the CPU's number plus one, [`NO_CPU`] for a host thread that is none, 0 for nobody yet.
+static REPORTER: AtomicU32 = AtomicU32::new(0);
+const NO_CPU: u32 = u32::MAX;
+/// How long another CPU waits for the report to be complete, in 100 ns units: 10 s.
+const REPORT_TIME: u64 = 100_000_000;
 
 struct Callback(*mut KBUGCHECK_CALLBACK_RECORD);
 // SAFETY: a registered record stays valid until it is deregistered, under the lock of the list.
@@ -83,12 +87,11 @@ pub fn bug_check_with(
     what: fmt::Arguments,
     stack: impl FnOnce() -> Vec<String>,
 ) -> ! {
-    if BEGUN.swap(true, Ordering::AcqRel) {
-        // Another processor is reporting; this one, or a nested failure, has nothing to add but must not go on.
-        platform().log(&format!("*** and bug check {code:#010x}: {what}"));
-        platform().halt(code);
-    }
     let cpu = processor::try_current();
+    let me = cpu.map_or(NO_CPU, |cpu| cpu.number + 1);
+    if let Err(other) = REPORTER.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
+        give_way(other == me, code, what);
+    }
     let values = [
         u64::from(code),
         parameters[0],
@@ -124,6 +127,21 @@ pub fn bug_check_with(
     if cpu.is_some() {
         irql::set(HIGH_LEVEL);
         run_callbacks();
+    }
+    platform().halt(code)
+}
+
+/// A second bug check: within the first one it cuts the report short, on another CPU it waits for the report.
+fn give_way(nested: bool, code: u32, what: fmt::Arguments) -> ! {
+    if nested {
+        platform().log(&format!(
+            "*** and, while that was reported, bug check {code:#010x}: {what}"
+        ));
+    } else {
+        let end = platform().interrupt_time() + REPORT_TIME;
+        while platform().interrupt_time() < end {
+            platform().relax();
+        }
     }
     platform().halt(code)
 }

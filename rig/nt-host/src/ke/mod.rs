@@ -40,6 +40,8 @@ use processor::{Processor, pending};
 
 /// How many polls pass between two looks at the clock.
 const POLLS_PER_CLOCK: u32 = 64;
+/// How many deliveries one poll makes at most, so that the polling thread gets on under a storm of them.
+const ROUNDS: u32 = 16;
 
 /// Delivers what is pending and allowed at the current IRQL. Every exported function ends with it where that is cheap;
 /// every loop that waits for another CPU calls it.
@@ -58,14 +60,16 @@ fn deliver(look_at_clock: bool) {
     if look_at_clock {
         scheduler::tick(processor::current());
     }
-    loop {
+    for _ in 0..ROUNDS {
         let cpu = processor::current();
         let waiting = cpu.pending.load(Ordering::Acquire);
         let irql = cpu.irql.load(Ordering::Relaxed);
-        let delivered = (waiting & pending::IPI != 0 && ipi::deliver(cpu, irql))
+        let mut delivered = (waiting & pending::IPI != 0 && ipi::deliver(cpu, irql))
             || (waiting & pending::INTERRUPT != 0 && interrupt::deliver(cpu, irql))
-            || (waiting & (pending::DPC | pending::TIMER) != 0 && dpc::deliver(cpu, irql))
-            || (waiting & pending::RESCHEDULE != 0 && scheduler::preempt(cpu, irql));
+            || (waiting & (pending::DPC | pending::TIMER) != 0 && dpc::deliver(cpu, irql));
+        // What is delivered may have made a better thread ready, and a stream of DPCs must not keep it waiting.
+        let waiting = cpu.pending.load(Ordering::Acquire);
+        delivered |= waiting & pending::RESCHEDULE != 0 && scheduler::preempt(cpu, irql);
         if !delivered {
             return;
         }

@@ -156,8 +156,16 @@ pub fn cpu_main(cpu: u32) {
         match next {
             Some(thread) => run(cpu, thread),
             None if cpu.pending.load(Ordering::Acquire) != 0 => {}
-            None => platform().idle(cpu.number, super::timer::next_deadline(cpu)),
+            None => sleep(cpu),
         }
+    }
+}
+
+/// Sleeps until there is something to do, after the hypervisor had its chance to interrupt.
+fn sleep(cpu: &Processor) {
+    platform().interrupt_done(cpu.number);
+    if cpu.pending.load(Ordering::Acquire) == 0 {
+        platform().idle(cpu.number, super::timer::next_deadline(cpu));
     }
 }
 
@@ -256,6 +264,12 @@ pub(super) fn tick(cpu: &Processor) {
         cpu.scheduler.expired.store(true, Ordering::Relaxed);
         cpu.pending.fetch_or(pending::RESCHEDULE, Ordering::AcqRel);
     }
+}
+
+/// The running thread's priority has changed: others may come before it now.
+pub(super) fn reconsider(cpu: &Processor, priority: i32) {
+    cpu.scheduler.priority.store(priority, Ordering::Release);
+    cpu.pending.fetch_or(pending::RESCHEDULE, Ordering::AcqRel);
 }
 
 /// Lets every other ready thread of this priority run first. IRQL below DISPATCH_LEVEL.

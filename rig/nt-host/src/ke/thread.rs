@@ -261,7 +261,12 @@ pub unsafe extern "win64" fn KeSetPriorityThread(thread: *mut Thread, priority: 
     }
     // SAFETY: the caller's promise.
     let thread = unsafe { &*thread };
-    thread.priority.swap(priority, Ordering::Relaxed)
+    let old = thread.priority.swap(priority, Ordering::Relaxed);
+    if core::ptr::eq(thread, current()) {
+        scheduler::reconsider(processor::current(), priority);
+        super::poll();
+    }
+    old
 }
 
 /// Microsoft Learn: KeGetCurrentThread, for callers that do not read `gs:[0x188]` themselves.

@@ -5,12 +5,15 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::arch::asm;
 use core::sync::atomic::Ordering;
 
 use crate::pe::modules;
 use crate::pe::unwind::{self, Registers};
 
 const MAX_FRAMES: usize = 48;
+/// No kernel stack is longer than this, in bytes.
+const STACK: u64 = 64 << 10;
 /// How far the search for the next image frame goes, in words.
 const SEARCH: u64 = 4096;
 const RSP: usize = 4;
@@ -67,10 +70,17 @@ pub fn of_caller() -> Vec<u64> {
     let Some(cpu) = super::processor::try_current() else {
         return Vec::new();
     };
+    let here: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) here, options(nomem, nostack, preserves_flags)) };
+    // The noted call may have been made on another stack, by a thread that waits or a routine that has returned; then
+    // the search starts here.
+    let noted = cpu.caller_rsp.load(Ordering::Relaxed);
     let mut registers = Registers::default();
-    registers.general[RSP] = match cpu.caller_rsp.load(Ordering::Relaxed) {
-        0 => return Vec::new(),
-        rsp => rsp,
+    registers.general[RSP] = if noted.wrapping_sub(here) < STACK {
+        noted
+    } else {
+        here
     };
     walk(registers)
 }
