@@ -37,13 +37,17 @@ unsafe impl Send for Lock {}
 unsafe impl Sync for Lock {}
 
 unsafe extern "win64" fn acquire(context: *mut c_void) {
-    // SAFETY: the context is a `Lock` that lives as long as the cache; called at DISPATCH_LEVEL.
-    unsafe { nt_sys::imports::KeAcquireSpinLockAtDpcLevel((*context.cast::<Lock>()).lock.get()) }
+    // SAFETY: the context is a `Lock` that lives as long as the cache.
+    let lock = unsafe { &*context.cast::<Lock>() };
+    // SAFETY: called at DISPATCH_LEVEL.
+    unsafe { nt_sys::imports::KeAcquireSpinLockAtDpcLevel(lock.lock.get()) }
 }
 
 unsafe extern "win64" fn release(context: *mut c_void) {
-    // SAFETY: as above, and held by the caller.
-    unsafe { nt_sys::imports::KeReleaseSpinLockFromDpcLevel((*context.cast::<Lock>()).lock.get()) }
+    // SAFETY: as above.
+    let lock = unsafe { &*context.cast::<Lock>() };
+    // SAFETY: held by the caller.
+    unsafe { nt_sys::imports::KeReleaseSpinLockFromDpcLevel(lock.lock.get()) }
 }
 
 /// A page that another domain has been granted. It does not end by being dropped: see [`GrantCache::revoke`].

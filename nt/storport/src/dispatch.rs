@@ -120,8 +120,10 @@ impl Next {
         }
         let mut units = [0u16; 8];
         for (index, unit) in units.iter_mut().enumerate() {
-            // SAFETY: the string is terminated, and nothing behind its NUL is read.
-            *unit = unsafe { id.add(index).read() };
+            // SAFETY: the string is terminated, and nothing behind its NUL is looked at.
+            let at = unsafe { id.add(index) };
+            // SAFETY: as above.
+            *unit = unsafe { at.read() };
             if *unit == 0 {
                 break;
             }

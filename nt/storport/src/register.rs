@@ -244,11 +244,9 @@ unsafe extern "win64" fn adapter_control(
     let first = unsafe { (&raw mut (*list).SupportedTypeList).cast::<BOOLEAN>() };
     if entries > ScsiQuerySupportedControlTypes as u32 {
         // SAFETY: the list has an entry of this index.
-        unsafe {
-            first
-                .add(ScsiQuerySupportedControlTypes as usize)
-                .write(TRUE)
-        };
+        let entry = unsafe { first.add(ScsiQuerySupportedControlTypes as usize) };
+        // SAFETY: as above.
+        unsafe { entry.write(TRUE) };
     }
     ScsiAdapterControlSuccess
 }

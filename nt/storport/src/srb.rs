@@ -171,7 +171,9 @@ impl Srb {
         // SAFETY: as above; the elements follow the header.
         let first = unsafe { (&raw const (*list).List).cast::<STOR_SCATTER_GATHER_ELEMENT>() };
         // SAFETY: the index is below the number of elements.
-        let element = unsafe { first.add(index as usize).read() };
+        let element = unsafe { first.add(index as usize) };
+        // SAFETY: as above.
+        let element = unsafe { element.read() };
         Some((element.PhysicalAddress as u64, element.Length))
     }
 
