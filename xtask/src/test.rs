@@ -3,22 +3,23 @@
 //! Every stage runs, whatever happened before it, unless it needs what an earlier one failed to make.
 
 use std::{
+    fs,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::{
     drivers, image,
     process::{self, Outcome},
     reproduce, rig,
-    toolchain::Toolchain,
+    toolchain::{Toolchain, root},
 };
 
-/// Crates which are built for Windows: the kernel interface and the drivers.
-const WINDOWS_CRATES: &[&str] = &["nt-sys", "nt", "storport", "xen", "xenbus", "xenvbd"];
+/// Crates of nt/ and drivers/ that are built for the host after all: what the drivers' build scripts use.
+const HOST_CRATES: &[&str] = &["driver-build"];
 
 /// Options of `./x test`.
 #[derive(Args)]
@@ -216,8 +217,10 @@ fn lint_host() -> Result<Report> {
 
 fn lint_windows() -> Result<Report> {
     let mut command = Toolchain::current().cargo_for_windows("clippy");
-    for name in WINDOWS_CRATES {
-        command.args(["--package", name]);
+    for name in crates_in("nt")?.into_iter().chain(crates_in("drivers")?) {
+        if !HOST_CRATES.contains(&name.as_str()) {
+            command.args(["--package", &name]);
+        }
     }
     process::run("lint windows", command.args(["--", "-Dwarnings"])).map(Report::of_program)
 }
@@ -249,4 +252,19 @@ fn images() -> Result<Report> {
 
 fn reproducible() -> Result<Report> {
     reproduce::check().map(Report::passed)
+}
+
+/// The crates of a folder of the workspace; each has its folder's name.
+fn crates_in(folder: &str) -> Result<Vec<String>> {
+    let path = root().join(folder);
+    let entries = fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.path().join("Cargo.toml").exists() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
