@@ -6,6 +6,7 @@ use crate::session::{Offers, Session};
 use crate::{distribution, io, pnp, settings};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use blkfront::VirtualDevice;
 use blkfront::features::Overrides;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -43,7 +44,8 @@ pub(crate) struct Core {
     overrides: Overrides,
     boot_emulated: bool,
     unplugged: bool,
-    disks: [Once<RunningDisk>; TARGETS],
+    /// By target number.
+    disks: Vec<Once<RunningDisk>>,
     wake: Arc<Event>,
     settled: Event,
     /// Scans asked for, and the number of the last one done.
@@ -87,6 +89,9 @@ impl Miniport for Adapter {
             Offers::query(&lower).inspect_err(|status| nt::error!("no interfaces: {status}"))?,
         )?;
         let unplug = Disks::new(offers.unplug.acquire()?);
+        let mut disks = Vec::new();
+        disks.try_reserve_exact(TARGETS)?;
+        disks.extend((0..TARGETS).map(|_| Once::new()));
         let core = try_arc(Core {
             handle,
             function: objects.function,
@@ -94,7 +99,7 @@ impl Miniport for Adapter {
             boot_emulated: unplug.boot_is_emulated(),
             unplugged: unplug.are_unplugged(),
             offers,
-            disks: [const { Once::new() }; TARGETS],
+            disks,
             wake: try_arc(Event::new(EventKind::Synchronization, false)?)?,
             settled: Event::new(EventKind::Synchronization, false)?,
             scans_wanted: AtomicU32::new(1),
@@ -281,6 +286,7 @@ impl Core {
     }
 
     /// Makes what a suspend would void.
+    #[inline(never)]
     fn announce(self: &Arc<Self>, session: Arc<Session>) -> Result<Powered> {
         if let Err(status) = distribution::write(&session.store) {
             nt::warning!("cannot write the distribution line: {status}");
@@ -314,6 +320,7 @@ impl Core {
         })
     }
 
+    #[inline(never)]
     fn power_off(&self, powered: Option<Powered>) {
         let Some(powered) = powered else { return };
         let store = powered.session.store.clone();
@@ -326,6 +333,7 @@ impl Core {
     }
 
     /// After a resume the watch is dead and the store may be another host's.
+    #[inline(never)]
     fn renew(self: &Arc<Self>, powered: Option<Powered>) -> Option<Powered> {
         let session = powered?.session;
         self.announce(session)
@@ -333,6 +341,7 @@ impl Core {
             .ok()
     }
 
+    #[inline(never)]
     fn change_power(self: &Arc<Self>, powered: Option<Powered>, next: Next) -> Option<Powered> {
         let on = next
             .irp()
@@ -361,6 +370,7 @@ impl Core {
     }
 
     /// Gives all disks that are connected the same goal, and waits for them.
+    #[inline(never)]
     fn close_disks(&self, goal: Goal) {
         for disk in self
             .disks()
@@ -374,8 +384,13 @@ impl Core {
     }
 
     /// Compares what xenstore lists with the disks there are.
+    #[inline(never)]
     fn scan(&self, session: &Session) {
-        let mut seen = [None::<VirtualDevice>; TARGETS];
+        let mut seen = Vec::new();
+        if seen.try_reserve_exact(TARGETS).is_err() {
+            return nt::error!("no memory to look for disks");
+        }
+        seen.resize(TARGETS, None::<VirtualDevice>);
         let mut reboot = false;
         if let Ok(list) = session
             .store
@@ -448,6 +463,7 @@ impl Core {
     }
 
     /// The number and target of an entry of `device/vbd` that is a disk for us. Others are none of our business.
+    #[inline(never)]
     fn qualify(&self, session: &Session, name: &[u8]) -> Option<(VirtualDevice, u32)> {
         let device = VirtualDevice::parse(name)?;
         let target = device

@@ -117,6 +117,7 @@ fn milliseconds() -> u64 {
 
 impl Connection {
     /// Connects. On failure everything is undone.
+    #[inline(never)]
     pub(crate) fn open(disk: &Disk, session: Arc<Session>) -> Result<Connection> {
         let frontend = c_text!("device/vbd/{}", disk.device().0);
         let access = session.store.plain();
@@ -158,6 +159,7 @@ impl Connection {
         }
     }
 
+    #[inline(never)]
     fn connect(&mut self, disk: &Disk) -> Result<()> {
         self.reach(Goal::Close, CLOSE_TIME, disk)?;
         self.write_target(disk).named("write the target's keys")?;
@@ -250,6 +252,7 @@ impl Connection {
     }
 
     /// Grants a ring's pages.
+    #[inline(never)]
     fn lend(&mut self, cache: &Arc<GrantCache>, ring: &Ring<RingPages>) -> Result<()> {
         let pfns = ring.memory().0.pfns();
         let mut lent = LentRing { grants: Vec::new() };
@@ -273,6 +276,7 @@ impl Connection {
     }
 
     /// Ends the connection: both ends closed if the backend plays along, and everything taken back that it lets go.
+    #[inline(never)]
     pub(crate) fn close(mut self, disk: &Disk) {
         if let Err(fault) = self.reach(Goal::Close, CLOSE_TIME, disk) {
             nt::warning!("vbd/{}: closing: {fault}", disk.device().0);
@@ -311,6 +315,7 @@ impl Connection {
     }
 
     /// Goes from state to state until the goal is reached, or will not be.
+    #[inline(never)]
     fn reach(&mut self, goal: Goal, time: Duration, disk: &Disk) -> Result<()> {
         let mut handshake =
             Handshake::new(goal, self.own, milliseconds() + time.as_millis() as u64);
@@ -330,6 +335,7 @@ impl Connection {
         }
     }
 
+    #[inline(never)]
     fn write_state(&mut self, state: XenbusState) -> nt::Result<()> {
         let access = self.session.store.plain();
         access.write(
@@ -341,6 +347,7 @@ impl Connection {
         Ok(())
     }
 
+    #[inline(never)]
     fn publish(&self, disk: &Disk, cache: &GrantCache, channels: &[Channel]) -> nt::Result<()> {
         let mut grefs: Vec<Vec<Gref>> = Vec::new();
         grefs.try_reserve_exact(self.rings.len())?;
@@ -378,6 +385,7 @@ impl Connection {
     }
 
     /// The keys by which the crash driver finds its disk.
+    #[inline(never)]
     fn write_target(&self, disk: &Disk) -> nt::Result<()> {
         let directory = c_text!("data/scsi/target/{}", disk.target);
         let access = self.session.store.plain();
@@ -391,6 +399,7 @@ impl Connection {
     }
 
     /// Tells what the system keeps on the disk.
+    #[inline(never)]
     pub(crate) fn write_usage(&self, disk: &Disk) -> nt::Result<()> {
         let directory = c_text!("data/scsi/target/{}", disk.target);
         for (name, used) in disk.usage() {
@@ -405,6 +414,7 @@ impl Connection {
     }
 
     /// Writes why the device does not work, where the toolstack looks for it.
+    #[inline(never)]
     pub(crate) fn write_error(session: &Session, disk: &Disk, text: fmt::Arguments<'_>) {
         let frontend = c_text!("device/vbd/{}", disk.device().0);
         // The toolstack may not have given us leave to write there; the log has it too.
@@ -423,6 +433,7 @@ impl Connection {
         number(&self.session, &self.frontend, "trusted") == Value::Number(0)
     }
 
+    #[inline(never)]
     fn read_properties(&self, disk: &Disk) -> Result<(Geometry, Features)> {
         let mut get = |key: &str| self.backend_value(key);
         let geometry = Geometry::read(&mut get, self.backend.as_bytes()).map_err(Fault::Refused)?;
@@ -437,6 +448,7 @@ impl Connection {
         Ok((geometry, features))
     }
 
+    #[inline(never)]
     fn vpd(&self, page: u8) -> Option<VpdPage> {
         let node = c_text!("sm-data/scsi/0x12/0x{page:02x}");
         let text = self.session.store.plain().read(&self.backend, &node).ok()?;
@@ -444,6 +456,7 @@ impl Connection {
     }
 
     /// Looks at what changed below the backend's directory.
+    #[inline(never)]
     pub(crate) fn look(&mut self, disk: &Disk) -> Found {
         let online = self.backend_value("online") != Value::Number(0);
         let backend = state(&self.session, &self.backend);
@@ -481,6 +494,8 @@ impl Connection {
     }
 }
 
+/// Not inlined, as its siblings: each keeps paths on the stack, of which a kernel thread has 24 KiB.
+#[inline(never)]
 fn number(session: &Session, directory: &CText, key: &str) -> Value {
     match session.store.plain().read(directory, &c_text!("{key}")) {
         Ok(value) => Value::parse(Some(value.as_bytes())),

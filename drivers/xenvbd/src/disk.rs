@@ -465,11 +465,13 @@ impl Disk {
         self.queues.iter().for_each(|queue| queue.stop());
     }
 
+    #[inline(never)]
     fn connect(&self) -> core::result::Result<Connection, Fault> {
         let session = self.offers.session().ok_or(Fault::Cancelled)?;
         Connection::open(self, session)
     }
 
+    #[inline(never)]
     fn disconnect(&self, connection: &mut Option<Connection>) {
         if let Some(connection) = connection.take() {
             connection.close(self);
@@ -481,6 +483,7 @@ impl Disk {
     }
 
     /// The protocol is broken: the device stops, the machine goes on.
+    #[inline(never)]
     fn break_off(&self, connection: &mut Option<Connection>) {
         self.shape.set_ready(false);
         self.abort(false);
@@ -498,6 +501,7 @@ impl Disk {
     }
 
     /// Looks at the backend; whether the connection still stands.
+    #[inline(never)]
     fn look(&self, connection: &mut Option<Connection>) -> bool {
         let Some(open) = connection else { return true };
         if self.signals.usage_changed.swap(false, Ordering::AcqRel)
