@@ -217,6 +217,8 @@ fn lint_host() -> Result<Report> {
 
 fn lint_windows() -> Result<Report> {
     let mut command = Toolchain::current().cargo_for_windows("clippy");
+    // The drivers' own profile: without unwinding, as they are built.
+    command.args(["--profile", "driver"]);
     for name in crates_in("nt")?.into_iter().chain(crates_in("drivers")?) {
         if !HOST_CRATES.contains(&name.as_str()) {
             command.args(["--package", &name]);
@@ -227,11 +229,16 @@ fn lint_windows() -> Result<Report> {
 
 fn unit() -> Result<Report> {
     let mut command = Toolchain::current().cargo("test");
-    process::run(
-        "unit",
-        command.args(["--no-fail-fast", "--package", "nt-sys"]),
-    )
-    .map(Report::of_harness)
+    command.arg("--no-fail-fast");
+    for folder in ["abi", "core", "rig"] {
+        for name in crates_in(folder)? {
+            command.args(["--package", &name]);
+        }
+    }
+    // Of the kernel interface, what has no kernel below it.
+    command.args(["--package", "nt-sys", "--package", "nt"]);
+    command.args(["--package", "driver-build", "--package", "xtask"]);
+    process::run("unit", &mut command).map(Report::of_harness)
 }
 
 fn build() -> Result<Report> {
