@@ -71,6 +71,17 @@ pub struct Interface {
     pub dereference: Option<unsafe extern "win64" fn(*mut c_void)>,
 }
 
+impl Interface {
+    /// A header that its provider has still to fill in.
+    pub const EMPTY: Self = Self {
+        size: 0,
+        version: 0,
+        context: core::ptr::null_mut(),
+        reference: None,
+        dereference: None,
+    };
+}
+
 const _: () = assert!(size_of::<Interface>() == 32);
 const _: () = assert!(core::mem::offset_of!(Interface, context) == 8);
 

@@ -15,6 +15,21 @@ pub struct Cursor {
     bit: u32,
 }
 
+impl Cursor {
+    /// The cursor as a number, for keeping it in an atomic.
+    pub fn to_bits(self) -> u32 {
+        self.word.wrapping_mul(WORD_BITS).wrapping_add(self.bit)
+    }
+
+    /// The cursor that became a number.
+    pub fn from_bits(bits: u32) -> Self {
+        Self {
+            word: (bits / WORD_BITS) % WORD_BITS,
+            bit: bits % WORD_BITS,
+        }
+    }
+}
+
 /// The pending and mask bits of all ports.
 #[derive(Clone, Copy, Debug)]
 pub struct TwoLevel<'s> {
@@ -224,6 +239,7 @@ mod tests {
             let unique: BTreeSet<u32> = seen.iter().copied().collect();
             prop_assert_eq!(unique.len(), seen.len());
             prop_assert_eq!(unique, sent.difference(&masked).copied().collect());
+            prop_assert_eq!(Cursor::from_bits(cursor.to_bits()), cursor);
             if let Some(&last) = seen.last() {
                 prop_assert_eq!((cursor.word * 64 + cursor.bit) % 4096, (last + 1) % 4096);
             }
