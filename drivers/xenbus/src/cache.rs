@@ -1,0 +1,272 @@
+//! CACHE: caches of constructed objects for clients.
+//!
+//! Each object is a pool block of its own with a short head before it, by which the object that a client puts back is
+//! known again. The bookkeeping is `core/cache`; the client's lock guards the depot, a lock of its own each magazine.
+
+mod table;
+
+use crate::running::References;
+use ::cache::{Depot, Error, Magazine};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ffi::c_void;
+use core::ptr::NonNull;
+use nt::{NtStatus, RaisedIrql, Result, SpinLock, processor, try_box};
+use nt_sys::imports::{ExAllocatePoolWithTag, ExFreePoolWithTag};
+use pv_interfaces::cache::{Ctor, Dtor, LockFn};
+pub use table::{V1, V2};
+
+/// Pool tag of the objects.
+const TAG: u32 = u32::from_le_bytes(*b"HCAC");
+/// Marks the head of an object that a client holds.
+const HELD: u64 = u64::from_le_bytes(*b"XenObjct");
+
+/// The subsystem.
+#[derive(Debug)]
+pub struct Caches {
+    pub references: References,
+}
+
+impl Caches {
+    /// No clients.
+    pub const fn new() -> Self {
+        Self {
+            references: References::new(),
+        }
+    }
+}
+
+/// Before each object. 16 bytes, so that the object is aligned as pool blocks are.
+#[repr(C)]
+struct Head {
+    /// The cache, while a client holds the object: `HELD` exclusive-or its address.
+    mark: u64,
+    constructed: u64,
+}
+
+/// An object that no client holds.
+#[derive(Debug)]
+struct Object(NonNull<Head>);
+
+// SAFETY: an object has one owner, who may be on any processor.
+unsafe impl Send for Object {}
+
+impl Object {
+    /// A zeroed object of `size` bytes.
+    fn allocate(size: usize) -> Result<Object> {
+        let bytes = size
+            .checked_add(size_of::<Head>())
+            .ok_or(NtStatus::INVALID_PARAMETER)?;
+        // SAFETY: the size is not 0.
+        let block = unsafe { ExAllocatePoolWithTag(nt_sys::NonPagedPoolNx, bytes, TAG) };
+        let block = NonNull::new(block.cast::<u8>()).ok_or(NtStatus::NO_MEMORY)?;
+        // SAFETY: the block is that long.
+        unsafe { block.as_ptr().write_bytes(0, bytes) };
+        Ok(Object(block.cast()))
+    }
+
+    fn head(&mut self) -> &mut Head {
+        // SAFETY: the head is initialised and belongs to the object's owner.
+        unsafe { self.0.as_mut() }
+    }
+
+    /// What the client sees.
+    fn body(&self) -> *mut c_void {
+        self.0.as_ptr().wrapping_add(1).cast()
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // SAFETY: the block is ours.
+        unsafe { ExFreePoolWithTag(self.0.as_ptr().cast(), TAG) };
+    }
+}
+
+/// What the client brings along.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    pub construct: Ctor,
+    pub destruct: Dtor,
+    pub acquire_lock: LockFn,
+    pub release_lock: LockFn,
+    pub argument: *mut c_void,
+}
+
+// SAFETY: functions and their argument, which the client lets us use on any processor.
+unsafe impl Send for Client {}
+// SAFETY: as above.
+unsafe impl Sync for Client {}
+
+/// A cache.
+#[derive(Debug)]
+pub struct Cache {
+    size: usize,
+    client: Client,
+    magazines: Vec<SpinLock<Magazine<Object>>>,
+    depot: SpinLock<Depot<Object>>,
+}
+
+impl Cache {
+    /// A cache of objects of `size` bytes. `reservation` of them are allocated at once, `cap` (unless 0) is the most.
+    /// IRQL ≤ DISPATCH_LEVEL.
+    pub fn new(size: u32, reservation: u32, cap: u32, client: Client) -> Result<Box<Cache>> {
+        let size = (size as usize).next_multiple_of(size_of::<usize>());
+        let mut depot = Depot::new(reservation, cap).map_err(status_of)?;
+        for _ in 0..depot.shortage() {
+            let permit = depot.permit().map_err(status_of)?;
+            match Object::allocate(size) {
+                Ok(object) => {
+                    depot.adopt(permit);
+                    depot.give(object);
+                }
+                Err(status) => {
+                    depot.withdraw(permit);
+                    return Err(status);
+                }
+            }
+        }
+        let mut magazines = Vec::new();
+        let count = processor::maximum_count() as usize;
+        magazines.try_reserve_exact(count)?;
+        magazines.extend((0..count).map(|_| SpinLock::new(Magazine::default())));
+        try_box(Cache {
+            size,
+            client,
+            magazines,
+            depot: SpinLock::new(depot),
+        })
+    }
+
+    /// Hands an object out. `locked`: the caller holds the client's lock. IRQL ≤ DISPATCH_LEVEL.
+    pub fn get(&self, locked: bool) -> Option<NonNull<c_void>> {
+        let _here = RaisedIrql::dispatch();
+        let mut object = match self.magazine().and_then(|magazine| magazine.lock().pop()) {
+            Some(object) => object,
+            None => self.with_client_lock(locked, || self.take())?,
+        };
+        let address = core::ptr::from_ref(self).addr() as u64;
+        object.head().mark = HELD ^ address;
+        let body = object.body();
+        core::mem::forget(object);
+        NonNull::new(body)
+    }
+
+    /// Takes an object back. `locked`: the caller holds the client's lock. IRQL ≤ DISPATCH_LEVEL.
+    ///
+    /// # Safety
+    /// `body` came from [`Cache::get`] of some cache and was not put back since.
+    pub unsafe fn put(&self, body: *mut c_void, locked: bool) {
+        let Some(head) = NonNull::new(body.cast::<Head>().wrapping_sub(1)) else {
+            return;
+        };
+        let mut object = Object(head);
+        let address = core::ptr::from_ref(self).addr() as u64;
+        if object.head().mark != HELD ^ address {
+            nt::error!("{body:p} is not an object that this cache handed out");
+            core::mem::forget(object);
+            return;
+        }
+        object.head().mark = 0;
+        let _here = RaisedIrql::dispatch();
+        let full = match self.magazine() {
+            Some(magazine) => magazine.lock().push(object),
+            None => Err(object),
+        };
+        if let Err(object) = full {
+            self.with_client_lock(locked, || self.depot.lock().give(object));
+        }
+    }
+
+    fn magazine(&self) -> Option<&SpinLock<Magazine<Object>>> {
+        self.magazines.get(processor::current_index() as usize)
+    }
+
+    /// Runs `body` with the client's lock held: what constructs and destructs objects may rely on it.
+    fn with_client_lock<R>(&self, locked: bool, body: impl FnOnce() -> R) -> R {
+        if !locked {
+            // SAFETY: the client's functions, at DISPATCH_LEVEL as promised.
+            unsafe { (self.client.acquire_lock)(self.client.argument) };
+        }
+        let result = body();
+        if !locked {
+            // SAFETY: as above.
+            unsafe { (self.client.release_lock)(self.client.argument) };
+        }
+        result
+    }
+
+    /// A constructed object: a free one, a new one, or one from another processor's magazine.
+    fn take(&self) -> Option<Object> {
+        let free = self.depot.lock().take();
+        let mut object = free.or_else(|| self.make()).or_else(|| self.steal())?;
+        if object.head().constructed == 0 {
+            // SAFETY: the client's function and a zeroed object of the size it asked for.
+            let status = unsafe { (self.client.construct)(self.client.argument, object.body()) };
+            if NtStatus::check(status).is_err() {
+                self.depot.lock().give(object);
+                return None;
+            }
+            object.head().constructed = 1;
+        }
+        Some(object)
+    }
+
+    fn make(&self) -> Option<Object> {
+        let permit = self.depot.lock().permit().ok()?;
+        match Object::allocate(self.size) {
+            Ok(object) => {
+                self.depot.lock().adopt(permit);
+                Some(object)
+            }
+            Err(_) => {
+                self.depot.lock().withdraw(permit);
+                None
+            }
+        }
+    }
+
+    fn steal(&self) -> Option<Object> {
+        self.magazines
+            .iter()
+            .find_map(|magazine| magazine.lock().pop())
+    }
+
+    fn discard(&self, mut object: Object) {
+        if object.head().constructed != 0 {
+            // SAFETY: the client's function and an object that it constructed.
+            unsafe { (self.client.destruct)(self.client.argument, object.body()) };
+        }
+    }
+
+    /// Frees everything. `false` if clients still hold objects, which then stay with what they need.
+    pub fn destroy(self: Box<Self>) -> bool {
+        let _here = RaisedIrql::dispatch();
+        self.with_client_lock(false, || {
+            while let Some(object) = self.steal() {
+                self.depot.lock().give(object);
+            }
+            loop {
+                let object = self.depot.lock().retire();
+                match object {
+                    Some(object) => self.discard(object),
+                    None => break,
+                }
+            }
+        });
+        let left = self.depot.lock().total();
+        if left != 0 {
+            nt::error!("a cache is destroyed while {left} of its objects are out");
+            let _kept = Box::into_raw(self);
+        }
+        left == 0
+    }
+}
+
+fn status_of(error: Error) -> NtStatus {
+    match error {
+        Error::Capped => NtStatus::INSUFFICIENT_RESOURCES,
+        Error::NoMemory => NtStatus::NO_MEMORY,
+        Error::Malformed => NtStatus::INVALID_PARAMETER,
+    }
+}

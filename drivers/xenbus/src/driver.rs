@@ -1,0 +1,86 @@
+//! The driver: its start, and the way of a request to the device it is for.
+
+use crate::child::Child;
+use crate::fdo::Fdo;
+use crate::settings;
+use alloc::sync::Arc;
+use nt::{Device, DriverObject, Irp, Key, NtStatus, Result, WdmDriver};
+use nt_sys::STATUS_INCOMPATIBLE_DRIVER_BLOCKED;
+
+/// This driver's version, which must be xen.sys' too: major, minor, micro, build.
+pub const VERSION: [u32; 4] = [
+    number(env!("CARGO_PKG_VERSION_MAJOR")),
+    number(env!("CARGO_PKG_VERSION_MINOR")),
+    number(env!("CARGO_PKG_VERSION_PATCH")),
+    0,
+];
+
+const fn number(digits: &str) -> u32 {
+    match u32::from_str_radix(digits, 10) {
+        Ok(number) => number,
+        Err(_) => panic!("a version number that is none"),
+    }
+}
+
+/// What stands behind each of the driver's device objects.
+#[derive(Debug)]
+pub enum Node {
+    /// The platform device.
+    Function(Arc<Fdo>),
+    /// A PV device on its bus.
+    Child(Arc<Child>),
+}
+
+/// The driver.
+#[derive(Debug)]
+pub struct XenBus;
+
+/// DriverEntry. Without Xen, or with a xen.sys of another version, the driver loads and stays inert.
+pub fn start(driver: &DriverObject, _service: &Key) -> Result<()> {
+    let [major, minor, micro, build] = VERSION;
+    // SAFETY: the name is NUL-terminated.
+    let touched = unsafe { xen_api::XenTouch(c"XENBUS".as_ptr(), major, minor, micro, build) };
+    match NtStatus::check(touched) {
+        Ok(()) => {
+            nt::info!("version {major}.{minor}.{micro}.{build}");
+            driver.register::<XenBus>();
+        }
+        Err(NtStatus(STATUS_INCOMPATIBLE_DRIVER_BLOCKED)) => {
+            nt::warning!("xen.sys is of another version: a reboot is needed");
+            if let Err(status) = settings::request_reboot(c"XENBUS".as_ptr()) {
+                nt::warning!("requesting a reboot: {status}");
+            }
+        }
+        Err(status) => nt::warning!("no Xen: {status}"),
+    }
+    Ok(())
+}
+
+impl WdmDriver for XenBus {
+    type Extension = Node;
+
+    fn add_device(driver: &DriverObject, physical: &nt::DeviceObject) -> Result<()> {
+        Fdo::add(driver, physical)
+    }
+
+    fn pnp(device: &Device<Node>, irp: Irp) -> NtStatus {
+        match &**device {
+            Node::Function(fdo) => Arc::clone(fdo).pnp(device, irp),
+            Node::Child(child) => Arc::clone(child).pnp(irp),
+        }
+    }
+
+    fn power(device: &Device<Node>, irp: Irp) -> NtStatus {
+        match &**device {
+            Node::Function(fdo) => Arc::clone(fdo).power(device.object(), irp),
+            Node::Child(child) => child.power(device.object(), irp),
+        }
+    }
+
+    fn other(device: &Device<Node>, irp: Irp) -> NtStatus {
+        match &**device {
+            Node::Function(fdo) => fdo.pass_down(irp),
+            Node::Child(_) => irp.complete_unchanged(),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The platform device: one function device object, on top of the PCI bus's.
+//!
+//! An inactive one passes every request down. The active one owns the [`Bus`] and the children.
+
+mod pnp;
+mod power;
+mod scan;
+mod session;
+
+use crate::active;
+use crate::bus::Bus;
+use crate::child::Child;
+use crate::driver::Node;
+use crate::interrupt::{Assigned, Vectors};
+use crate::running::Running;
+use crate::settings;
+use crate::worker::Worker;
+use ::bus::{Platform, PnpState, State};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::AtomicU32;
+use nt::device::DeviceOptions;
+use nt::interface::BusInterface;
+use nt::{
+    DeviceObject, DriverObject, Event, EventKind, Interrupt, Irp, NtStatus, OwnedDevice, Result,
+    SpinLock, try_arc,
+};
+use nt_sys::{PowerDeviceD0, PowerDeviceD3, PowerDeviceUnspecified, PowerSystemMaximum};
+use session::Session;
+
+/// PCI vendor ID of the Xen project's devices.
+const VENDOR: u16 = 0x5853;
+
+/// The two characters that tell this vendor's drivers from others'.
+const PREFIX: &str = "XP";
+
+/// The device.
+pub struct Fdo {
+    pub(crate) driver: DriverObject,
+    /// The PCI bus's device object, by which the system knows the device.
+    pub(crate) physical: DeviceObject,
+    /// What this device is attached to.
+    lower: Running<DeviceObject>,
+    pub(crate) pci: BusInterface,
+    pub(crate) platform: Platform,
+    /// Only the active device has a bus.
+    bus: Option<Arc<Bus>>,
+    pnp: SpinLock<State>,
+    started: SpinLock<Option<Started>>,
+    session: SpinLock<Option<Session>>,
+    children: SpinLock<Vec<Arc<Child>>>,
+    /// Set once the children are known.
+    scanned: Event,
+    /// The device state that goes with each system state, as the bus says.
+    device_states: SpinLock<[i32; PowerSystemMaximum]>,
+    /// Paging files, hibernation files and crash dumps that depend on the device.
+    usage: [AtomicU32; 3],
+}
+
+impl core::fmt::Debug for Fdo {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} XENBUS", self.platform)
+    }
+}
+
+/// What START made and STOP takes back.
+struct Started {
+    /// Looks for children.
+    scan: Worker,
+    /// Obeys the toolstack.
+    control: Worker,
+    vectors: Vectors,
+    /// Connected interrupts, for as long as this lives.
+    _interrupts: Vec<Interrupt>,
+}
+
+impl Fdo {
+    /// AddDevice.
+    pub fn add(driver: &DriverObject, physical: &DeviceObject) -> Result<()> {
+        let pci = nt::interface::query_bus(physical)?;
+        let platform = identify(&pci)?;
+        let active = active::is_active(physical)?;
+        let bus = if active {
+            Some(try_arc(Bus::new()?)?)
+        } else {
+            None
+        };
+        let mut states = [PowerDeviceD3; PowerSystemMaximum];
+        for (state, known) in states
+            .iter_mut()
+            .zip([PowerDeviceUnspecified, PowerDeviceD0])
+        {
+            *state = known;
+        }
+        let fdo = try_arc(Fdo {
+            driver: *driver,
+            physical: physical.clone(),
+            lower: Running::new(),
+            pci,
+            platform,
+            bus,
+            pnp: SpinLock::new(State::new(PnpState::Added)),
+            started: SpinLock::new(None),
+            session: SpinLock::new(None),
+            children: SpinLock::new(Vec::new()),
+            scanned: Event::new(EventKind::Notification, false)?,
+            device_states: SpinLock::new(states),
+            usage: [const { AtomicU32::new(0) }; 3],
+        })?;
+        let device =
+            OwnedDevice::create(driver, DeviceOptions::BUS, Node::Function(Arc::clone(&fdo)))?;
+        fdo.lower.start(device.attach(physical)?)?;
+        device.start();
+        nt::info!(
+            "{fdo:?} is {}",
+            if active {
+                "active"
+            } else {
+                "not the active device"
+            }
+        );
+        Ok(())
+    }
+
+    /// The subsystems, of the active device.
+    pub fn bus(&self) -> Option<&Arc<Bus>> {
+        self.bus.as_ref()
+    }
+
+    /// Whether the device runs.
+    pub fn is_started(&self) -> bool {
+        self.pnp.lock().get() == PnpState::Started
+    }
+
+    /// Passes a request to the driver below.
+    pub fn pass_down(&self, irp: Irp) -> NtStatus {
+        match self.lower.get() {
+            Some(lower) => irp.forward(lower),
+            None => irp.complete(NtStatus::NO_SUCH_DEVICE),
+        }
+    }
+
+    /// Passes a request to the driver below and gets it back.
+    fn through(&self, irp: Irp) -> (Irp, NtStatus) {
+        match self.lower.get() {
+            Some(lower) => irp.forward_and_wait(lower),
+            None => (irp, NtStatus::NO_SUCH_DEVICE),
+        }
+    }
+
+    /// Has the children looked for again. IRQL ≤ DISPATCH_LEVEL.
+    pub fn rescan(&self) {
+        if let Some(started) = &*self.started.lock() {
+            started.scan.event().set();
+        }
+    }
+
+    /// Connects the interrupts, goes to D0 and starts the threads. PASSIVE_LEVEL.
+    fn bring_up(self: &Arc<Self>, assigned: &Assigned) -> Result<()> {
+        let Some(bus) = &self.bus else { return Ok(()) };
+        let (interrupts, vectors) = assigned.connect(&self.physical, bus)?;
+        let scan = {
+            let fdo = Arc::clone(self);
+            Worker::new(move || fdo.scan())?
+        };
+        let control = {
+            let fdo = Arc::clone(self);
+            Worker::new(move || fdo.obey())?
+        };
+        let started = Started {
+            scan,
+            control,
+            vectors,
+            _interrupts: interrupts,
+        };
+        *self.started.lock() = Some(started);
+        let outcome = self.power_up();
+        if outcome.is_err() {
+            self.tear_down();
+        }
+        outcome
+    }
+
+    /// Undoes [`Fdo::bring_up`]. PASSIVE_LEVEL.
+    fn tear_down(&self) {
+        self.power_down();
+        // Dropped after the lock is free: that waits for the threads.
+        let started = self.started.lock().take();
+        drop(started);
+    }
+
+    /// From D3 to D0. PASSIVE_LEVEL.
+    fn power_up(&self) -> Result<()> {
+        let Some(bus) = &self.bus else { return Ok(()) };
+        let events = self.started.lock().as_ref().map(|started| {
+            (
+                started.vectors.clone(),
+                Arc::clone(started.scan.event()),
+                Arc::clone(started.control.event()),
+            )
+        });
+        let (vectors, scan, control) = events.ok_or(NtStatus::DEVICE_NOT_READY)?;
+        let vectors = if settings::use_upcall_vectors() {
+            vectors
+        } else {
+            vectors.line_only()
+        };
+        bus.start(vectors)?;
+        let session = match Session::open(bus, &scan, &control) {
+            Ok(session) => session,
+            Err(status) => {
+                bus.stop();
+                return Err(status);
+            }
+        };
+        *self.session.lock() = Some(session);
+        Ok(())
+    }
+
+    /// From D0 to D3. PASSIVE_LEVEL.
+    fn power_down(&self) {
+        let session = self.session.lock().take();
+        drop(session);
+        if let Some(bus) = &self.bus {
+            bus.stop();
+        }
+    }
+
+    /// Obeys what the toolstack writes to `control/shutdown`, as far as it is a suspension. PASSIVE_LEVEL.
+    fn obey(&self) {
+        let Some(bus) = &self.bus else { return };
+        let asleep = self.session.lock().is_none();
+        if asleep || !session::suspension_is_wanted(bus) {
+            return;
+        }
+        match bus.suspend.trigger(bus) {
+            Ok(true) => self.renew_session(bus),
+            Ok(false) => nt::info!("the suspension was called off"),
+            Err(status) => nt::error!("suspending: {status}"),
+        }
+    }
+
+    /// After a resume: xenstored has forgotten this guest's watches.
+    fn renew_session(&self, bus: &Arc<Bus>) {
+        nt::info!("resumed");
+        let old = self.session.lock().take();
+        drop(old);
+        let events = self.started.lock().as_ref().map(|started| {
+            (
+                Arc::clone(started.scan.event()),
+                Arc::clone(started.control.event()),
+            )
+        });
+        let Some((scan, control)) = events else {
+            return;
+        };
+        match Session::open(bus, &scan, &control) {
+            Ok(session) => *self.session.lock() = Some(session),
+            Err(status) => nt::error!("renewing the watches: {status}"),
+        }
+    }
+}
+
+/// Which variant of the platform device this is, by its PCI configuration.
+fn identify(pci: &BusInterface) -> Result<Platform> {
+    let mut header = [0u8; 64];
+    let read = pci.read_config(0, &mut header);
+    if read != header.len() {
+        nt::error!("only {read} bytes of the PCI header");
+        return Err(NtStatus::UNSUCCESSFUL);
+    }
+    let [v0, v1, d0, d1, ..] = header;
+    let vendor = u16::from_le_bytes([v0, v1]);
+    if vendor != VENDOR {
+        nt::warning!("vendor {vendor:04X} is not Xen's");
+        return Err(NtStatus::NOT_SUPPORTED);
+    }
+    Ok(Platform {
+        prefix: PREFIX,
+        device: u16::from_le_bytes([d0, d1]),
+    })
+}

@@ -1,0 +1,81 @@
+//! Holes: frames of the guest's physical address space with nothing behind them, where Xen can show pages of its own.
+//!
+//! A hole is made of RAM that is given back to Xen. It stays mapped, cached, while it is one: RAM's memory type is the right
+//! one for tables that the processor reads all the time, which a device's memory window would not offer.
+
+use alloc::vec::Vec;
+use nt::{NtStatus, Pages, Result};
+
+/// Frames without memory, mapped one behind the other.
+#[derive(Debug)]
+pub struct Hole {
+    /// Taken in the drop.
+    pages: Option<Pages>,
+}
+
+impl Hole {
+    /// Makes a hole of `count` consecutive frames. PASSIVE_LEVEL.
+    pub fn new(count: usize) -> Result<Hole> {
+        let pages = Pages::allocate_contiguous(count)?;
+        let mut pfns = copy(pages.pfns())?;
+        // SAFETY: the pages are new and nobody uses them; from here on they are touched only where Xen puts something.
+        let gone = unsafe { xen_api::decrease_reservation(&mut pfns) }? as usize;
+        if gone == count {
+            return Ok(Hole { pages: Some(pages) });
+        }
+        nt::warning!("Xen took {gone} of {count} pages for a hole");
+        refill(pages, pfns.get_mut(..gone).unwrap_or_default());
+        Err(NtStatus::INSUFFICIENT_RESOURCES)
+    }
+
+    /// The frame number of page `index`.
+    pub fn pfn(&self, index: usize) -> Option<u64> {
+        self.pages.as_ref()?.pfn(index)
+    }
+
+    /// What stands at the start of page `index`, as a structure of atomics.
+    ///
+    /// # Safety
+    /// Xen shows a page there that stays as long as the result, and `T` is made of atomics only.
+    pub unsafe fn shared<'a, T: Sync>(&self, index: usize) -> Option<&'a T> {
+        const { assert!(size_of::<T>() <= nt_sys::PAGE_SIZE) };
+        let pages = self.pages.as_ref().filter(|pages| index < pages.count())?;
+        let page = pages
+            .as_ptr()
+            .wrapping_add(index.checked_mul(nt_sys::PAGE_SIZE)?);
+        // SAFETY: the page is mapped and aligned; the rest is the caller's duty.
+        Some(unsafe { &*page.cast::<T>() })
+    }
+}
+
+impl Drop for Hole {
+    fn drop(&mut self) {
+        if let Some(pages) = self.pages.take() {
+            match copy(pages.pfns()) {
+                Ok(mut pfns) => refill(pages, &mut pfns),
+                // A page without memory must not go back to Windows.
+                Err(_) => pages.leak(),
+            }
+        }
+    }
+}
+
+fn copy(pfns: &[u64]) -> Result<Vec<u64>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(pfns.len())?;
+    copy.extend_from_slice(pfns);
+    Ok(copy)
+}
+
+/// Puts memory behind `pfns` again and frees `pages`. If Xen has none, the pages are lost to Windows.
+fn refill(pages: Pages, pfns: &mut [u64]) {
+    let wanted = pfns.len();
+    match xen_api::populate_physmap(pfns) {
+        Ok(filled) if filled as usize == wanted => drop(pages),
+        _ if wanted == 0 => drop(pages),
+        outcome => {
+            nt::error!("a hole of {wanted} pages cannot be filled again: {outcome:?}");
+            pages.leak();
+        }
+    }
+}

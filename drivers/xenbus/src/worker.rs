@@ -1,0 +1,53 @@
+//! A thread that does one kind of work each time its event is set.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+use nt::{Event, EventKind, Result, Thread, try_arc};
+
+/// The thread. Dropping it waits for the work that is under way. PASSIVE_LEVEL.
+#[derive(Debug)]
+pub struct Worker {
+    event: Arc<Event>,
+    stop: Arc<AtomicBool>,
+    thread: Option<Thread>,
+}
+
+impl Worker {
+    /// Starts a thread that calls `work` after each setting of the event. PASSIVE_LEVEL.
+    pub fn new(work: impl Fn() + Send + 'static) -> Result<Worker> {
+        let event = try_arc(Event::new(EventKind::Synchronization, false)?)?;
+        let stop = try_arc(AtomicBool::new(false))?;
+        let thread = {
+            let (event, stop) = (Arc::clone(&event), Arc::clone(&stop));
+            Thread::spawn(move || {
+                loop {
+                    event.wait();
+                    if stop.load(Ordering::Acquire) {
+                        return;
+                    }
+                    work();
+                }
+            })?
+        };
+        Ok(Worker {
+            event,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// The event.
+    pub fn event(&self) -> &Arc<Event> {
+        &self.event
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.event.set();
+        if let Some(thread) = self.thread.take() {
+            thread.join();
+        }
+    }
+}
