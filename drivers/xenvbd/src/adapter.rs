@@ -48,7 +48,8 @@ pub(crate) struct Core {
     disks: Vec<Once<RunningDisk>>,
     wake: Arc<Event>,
     settled: Event,
-    /// Scans asked for, and the number of the last one done.
+    /// Scans asked for, and the number of the last one done. The first is asked for when the adapter has started, before
+    /// which storport must not hear of disks.
     scans_wanted: AtomicU32,
     scans_done: AtomicU32,
     resumed: AtomicBool,
@@ -102,7 +103,7 @@ impl Miniport for Adapter {
             disks,
             wake: try_arc(Event::new(EventKind::Synchronization, false)?)?,
             settled: Event::new(EventKind::Synchronization, false)?,
-            scans_wanted: AtomicU32::new(1),
+            scans_wanted: AtomicU32::new(0),
             scans_done: AtomicU32::new(0),
             resumed: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -266,8 +267,10 @@ impl Core {
             }
             if let Some(powered) = &powered {
                 let wanted = self.scans_wanted.load(Ordering::Acquire);
-                self.scan(&powered.session);
-                self.scans_done.store(wanted, Ordering::Release);
+                if wanted != 0 {
+                    self.scan(&powered.session);
+                    self.scans_done.store(wanted, Ordering::Release);
+                }
             }
             self.settled.set();
             self.wake.wait();

@@ -93,9 +93,10 @@ pub(crate) struct Connection {
     ejected: bool,
 }
 
-/// A ring's grants, one a page.
+/// A ring's grants, one a page; and the ring, until its queue has it.
 struct LentRing {
     grants: Vec<Grant>,
+    ring: Option<Ring<RingPages>>,
 }
 
 /// What a look at the backend found.
@@ -177,12 +178,7 @@ impl Connection {
         let cache = cache.and_then(try_arc).named("make a grant cache")?;
         self.cache = Some(cache.clone());
 
-        let mut rings = Vec::new();
         let mut channels = Vec::new();
-        rings
-            .try_reserve_exact(wanted)
-            .map_err(NtStatus::from)
-            .named("make room for rings")?;
         channels
             .try_reserve_exact(wanted)
             .map_err(NtStatus::from)
@@ -190,14 +186,13 @@ impl Connection {
         self.rings
             .try_reserve_exact(wanted)
             .map_err(NtStatus::from)
-            .named("make room for grants")?;
+            .named("make room for rings")?;
         for (index, queue) in disk.queues().iter().take(wanted).enumerate() {
             let pages = Pages::allocate(1 << order).named("allocate a ring")?;
             // Clears the pages, before anybody else can see them.
             let ring = Ring::new(RingPages(pages))
                 .ok_or(Fault::Step("make a ring", NtStatus::INVALID_PARAMETER))?;
-            self.lend(&cache, &ring)?;
-            rings.push(ring);
+            self.lend(&cache, ring)?;
             let callback = queue.on_event().ok_or(Fault::Cancelled)?;
             let mut channel = Channel::open_unbound(&self.session.evtchn, self.domain, callback)
                 .named("open an event channel")?;
@@ -214,10 +209,12 @@ impl Connection {
         self.reach(Goal::Connect, CONNECT_TIME, disk)?;
 
         let (geometry, features) = self.read_properties(disk)?;
+        let whole_pages = self.is_untrusted();
+        disk.shape().set_whole_pages(whole_pages);
         let shape = Shape {
             rule: Rule {
                 block: geometry.block_size,
-                whole_pages: self.is_untrusted(),
+                whole_pages,
             },
             unit: geometry.unit,
             handle: disk.device().handle(),
@@ -236,16 +233,18 @@ impl Connection {
         );
         self.write_state(XenbusState::Connected)
             .named("write the state")?;
-        for ((queue, ring), channel) in disk.queues().iter().zip(rings).zip(channels) {
-            queue.connect(
-                ring,
-                shape,
-                Link {
-                    cache: cache.clone(),
-                    backend: self.domain,
-                },
-                channel,
-            );
+        for ((queue, lent), channel) in disk.queues().iter().zip(&mut self.rings).zip(channels) {
+            if let Some(ring) = lent.ring.take() {
+                queue.connect(
+                    ring,
+                    shape,
+                    Link {
+                        cache: cache.clone(),
+                        backend: self.domain,
+                    },
+                    channel,
+                );
+            }
         }
         disk.set_active(wanted);
         Ok(())
@@ -253,26 +252,23 @@ impl Connection {
 
     /// Grants a ring's pages.
     #[inline(never)]
-    fn lend(&mut self, cache: &Arc<GrantCache>, ring: &Ring<RingPages>) -> Result<()> {
+    fn lend(&mut self, cache: &Arc<GrantCache>, ring: Ring<RingPages>) -> Result<()> {
         let pfns = ring.memory().0.pfns();
-        let mut lent = LentRing { grants: Vec::new() };
-        lent.grants
+        let mut grants = Vec::new();
+        grants
             .try_reserve_exact(pfns.len())
             .map_err(NtStatus::from)
             .named("make room for grants")?;
-        let mut result = Ok(());
-        for pfn in pfns {
-            match cache.permit(self.domain, *pfn, false) {
-                Ok(grant) => lent.grants.push(grant),
-                Err(status) => {
-                    result = Err(Fault::Step("grant a ring", status));
-                    break;
-                }
-            }
-        }
-        // What was granted is in the list either way, so that closing takes it back.
-        self.rings.push(lent);
-        result
+        let granted = pfns.iter().try_for_each(|pfn| {
+            grants.push(cache.permit(self.domain, *pfn, false)?);
+            Ok(())
+        });
+        // The pages must outlive what was granted of them, which is taken back in `close`, also after a failure.
+        self.rings.push(LentRing {
+            grants,
+            ring: Some(ring),
+        });
+        granted.named("grant a ring")
     }
 
     /// Ends the connection: both ends closed if the backend plays along, and everything taken back that it lets go.
@@ -281,17 +277,14 @@ impl Connection {
         if let Err(fault) = self.reach(Goal::Close, CLOSE_TIME, disk) {
             nt::warning!("vbd/{}: closing: {fault}", disk.device().0);
         }
-        for index in 0..disk.queues().len() {
-            let Some(queue) = disk.queues().get(index) else {
-                break;
-            };
+        let mut rings = core::mem::take(&mut self.rings).into_iter();
+        for queue in disk.queues() {
             let Remains { ring, channel } = queue.disconnect();
             // Out of the lock: this waits for a running callback.
             drop(channel);
-            let lent =
-                (index < self.rings.len()).then(|| core::mem::take(&mut self.rings[index].grants));
+            let Some(lent) = rings.next() else { continue };
             let mut stuck = false;
-            for grant in lent.into_iter().flatten() {
+            for grant in lent.grants {
                 if let Some(cache) = &self.cache
                     && let Err(_grant) = cache.revoke(grant)
                 {
@@ -300,7 +293,8 @@ impl Connection {
                     core::mem::forget(cache.clone());
                 }
             }
-            match ring {
+            let pages = ring.or(lent.ring.map(Ring::into_memory));
+            match pages {
                 Some(RingPages(pages)) if stuck => {
                     nt::error!(
                         "vbd/{}: the backend keeps {} ring page(s)",
@@ -309,7 +303,7 @@ impl Connection {
                     );
                     pages.leak();
                 }
-                ring => drop(ring),
+                pages => drop(pages),
             }
         }
     }

@@ -403,6 +403,9 @@ impl Disk {
             match goal {
                 Goal::Connected if self.state() == State::Broken => {}
                 Goal::Connected if connection.is_some() => {
+                    if self.state() == State::Moving {
+                        self.settle(State::Settled, goal);
+                    }
                     if watchdog.is_stuck(self) {
                         nt::warning!(
                             "vbd/{}: the backend is silent; connecting again",
@@ -424,6 +427,7 @@ impl Disk {
                         self.settle(State::Settled, goal);
                         continue;
                     }
+                    Err(Fault::Cancelled) => {}
                     Err(fault) => {
                         nt::error!("vbd/{}: {fault}", self.device().0);
                         if let Some(session) = self.offers.session() {
@@ -530,7 +534,12 @@ impl Disk {
                     self.device().0
                 );
                 self.eject_wanted.store(true, Ordering::Release);
-                self.request_eject();
+                if self.object.lock().is_some() {
+                    self.request_eject();
+                } else {
+                    // Nobody has begun to use it.
+                    self.set_goal(Goal::Gone);
+                }
                 true
             }
             Found::Lost => {

@@ -33,7 +33,7 @@ pub(crate) fn prepare(adapter: &Adapter, mut srb: Srb) -> Option<Srb> {
             Some(disk) => match scsi::parse(srb.cdb()) {
                 // Without the list there is nothing to read into; storport tries again.
                 Some(Command::Read { blocks, .. } | Command::Write { blocks, .. })
-                    if blocks != 0 && !srb.gather(disk.shape().block_size()) =>
+                    if blocks != 0 && !srb.gather(disk.shape().memory_unit()) =>
                 {
                     SRB_STATUS_BUSY
                 }

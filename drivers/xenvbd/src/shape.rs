@@ -16,6 +16,7 @@ pub(crate) struct Shape {
     ready: AtomicBool,
     removable: AtomicBool,
     write_cache: AtomicBool,
+    whole_pages: AtomicBool,
     discard: AtomicBool,
     granularity: AtomicU32,
     alignment: AtomicU32,
@@ -41,6 +42,7 @@ impl Shape {
             ready: AtomicBool::new(false),
             removable: AtomicBool::new(false),
             write_cache: AtomicBool::new(false),
+            whole_pages: AtomicBool::new(false),
             discard: AtomicBool::new(false),
             granularity: AtomicU32::new(0),
             alignment: AtomicU32::new(0),
@@ -69,6 +71,20 @@ impl Shape {
         self.discard.store(features.discard.is_some(), Relaxed);
         self.write_cache.store(features.flush, Relaxed);
         self.removable.store(features.removable, Relaxed);
+    }
+
+    /// Whether the backend is given whole pages only.
+    pub(crate) fn set_whole_pages(&self, whole_pages: bool) {
+        self.whole_pages.store(whole_pages, Relaxed);
+    }
+
+    /// What memory must be made of, in bytes, so that none of it has to be copied.
+    pub(crate) fn memory_unit(&self) -> u32 {
+        if self.whole_pages.load(Relaxed) {
+            nt::sys::PAGE_SIZE as u32
+        } else {
+            self.block_size()
+        }
     }
 
     pub(crate) fn set_pages(&self, pages: Pages) {
