@@ -121,7 +121,8 @@ impl Slot {
 pub struct Client<'p> {
     ring: Ring<'p>,
     receiver: Receiver,
-    slots: [Slot; SLOTS],
+    /// [`SLOTS`] of them. Not in place: a client passes over the small stacks of a kernel by value.
+    slots: Vec<Slot>,
     watches: Watches,
     /// Counts resumes: what was made in an earlier epoch is inactive.
     epoch: u32,
@@ -136,10 +137,13 @@ impl<'p> Client<'p> {
     /// # Errors
     /// [`Error::NoMemory`].
     pub fn new(page: &'p XenstoreInterface, seed: u32) -> Result<Self, Error> {
+        let mut slots = Vec::new();
+        slots.try_reserve_exact(SLOTS).map_err(|_| Error::NoMemory)?;
+        slots.extend((0..SLOTS).map(|_| Slot::new()));
         Ok(Self {
             ring: Ring::new(page),
             receiver: Receiver::new()?,
-            slots: [const { Slot::new() }; SLOTS],
+            slots,
             watches: Watches::default(),
             epoch: 0,
             next: u64::from(seed),
