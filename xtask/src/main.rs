@@ -4,6 +4,7 @@
 
 mod clean;
 mod drivers;
+mod end_to_end;
 mod image;
 mod inf;
 mod process;

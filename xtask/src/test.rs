@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::{
-    drivers, image,
+    drivers, end_to_end, image,
     process::{self, Outcome},
     reproduce, rig,
     toolchain::{Toolchain, root},
@@ -141,6 +141,21 @@ const STAGES: &[Stage] = &[
         what: "a second build has the same bytes",
         run: reproducible,
     },
+    Stage {
+        name: "runs",
+        what: "whole runs of the rig",
+        run: || end_to_end(end_to_end::runs),
+    },
+    Stage {
+        name: "bad input",
+        what: "what must be refused in one line",
+        run: || end_to_end(end_to_end::bad_input),
+    },
+    Stage {
+        name: "tools",
+        what: "Debian's NBD tools on the served disk",
+        run: || end_to_end(end_to_end::tools),
+    },
 ];
 
 /// Runs the stages and says what came of them.
@@ -259,6 +274,19 @@ fn images() -> Result<Report> {
 
 fn reproducible() -> Result<Report> {
     reproduce::check().map(Report::passed)
+}
+
+fn end_to_end(checks: fn() -> end_to_end::Outcome) -> Result<Report> {
+    let outcome = checks();
+    Ok(Report {
+        passed: outcome.passed,
+        failed: outcome.failures.len(),
+        text: outcome
+            .failures
+            .iter()
+            .map(|failure| format!("{failure}\n"))
+            .collect(),
+    })
 }
 
 /// The crates of a folder of the workspace; each has its folder's name.
