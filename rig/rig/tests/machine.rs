@@ -6,6 +6,7 @@
 #[path = "../../nt-host/tests/image/mod.rs"]
 mod image;
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -110,6 +111,15 @@ fn driver(case: &str) -> Image {
                 0x48, 0x8d, 0x0d, 0xf2, 0xff, 0xff, 0xff, 0x48, 0x29, 0xc8, RET,
             ]);
         }
+        // XenTouch's import makes xen.sys load; the call asks for the Xen version. Returns 0.
+        "xen.sys" => {
+            let slot = driver.import("xen.sys", "XenVersion");
+            driver.raw(&[
+                0x48, 0x83, 0xec, 0x38, 0x48, 0x8d, 0x4c, 0x24, 0x20, 0x48, 0x8d, 0x54, 0x24, 0x28,
+            ]);
+            driver.call(slot);
+            driver.raw(&[0x48, 0x83, 0xc4, 0x38, RET]);
+        }
         _ => panic!("no case {case}"),
     }
     driver
@@ -160,6 +170,16 @@ fn load_damaged() {
     println!("{good} good, {bad} bad");
 }
 
+/// Where `./x build` puts the drivers.
+fn dist() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/x64")
+}
+
+/// A driver as `./x build` made it, if it did.
+fn shipped(name: &str) -> Option<Vec<u8>> {
+    std::fs::read(dist().join(name)).ok()
+}
+
 /// Runs the driver of the case that the environment names, if it names one.
 #[test]
 fn in_a_process_of_its_own() {
@@ -185,6 +205,10 @@ fn in_a_process_of_its_own() {
     ));
     let machine = machine.leak();
     nt_host::init(machine, nt_host::Config::default());
+    if case == "xen.sys" {
+        modules::provide("xen.sys", shipped("xen.sys").unwrap());
+        machine.symbols().add("xen.sys", &dist().join("xen.pdb"));
+    }
     if case != "damaged" {
         modules::provide("test.sys", driver(&case).build());
     }
@@ -246,6 +270,15 @@ fn damaged_drivers_are_refused_or_loaded() {
     let (text, code) = run("damaged");
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("100 good"), "{text}");
+}
+
+#[test]
+fn an_import_from_the_shipped_xen_sys_is_served_by_the_model() {
+    if shipped("xen.sys").is_none() {
+        println!("there is no dist/x64/xen.sys; ./x build makes it");
+        return;
+    }
+    returns("xen.sys", 0);
 }
 
 #[test]
