@@ -44,7 +44,7 @@ impl Offers {
             suspend: Offer::query(lower)?,
             debug: Offer::query(lower)?,
             unplug: Offer::query(lower)?,
-            emulated: Offer::query_optional(lower)?,
+            emulated: Offer::query_optional(lower),
             session: SpinLock::new(None),
         })
     }

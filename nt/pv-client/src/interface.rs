@@ -52,13 +52,9 @@ impl<T: Acquire> Offer<T> {
         nt::interface::query::<T>(lower).map(|table| Offer { table })
     }
 
-    /// As [`Offer::query`]; `None` if nobody offers it.
-    pub fn query_optional(lower: &DeviceObject) -> Result<Option<Offer<T>>> {
-        match Offer::query(lower) {
-            Ok(offer) => Ok(Some(offer)),
-            Err(NtStatus::NOT_SUPPORTED) => Ok(None),
-            Err(status) => Err(status),
-        }
+    /// As [`Offer::query`]; `None` if nobody offers it, which drivers below say with various statuses.
+    pub fn query_optional(lower: &DeviceObject) -> Option<Offer<T>> {
+        Offer::query(lower).ok()
     }
 
     /// Acquires the interface. IRQL ≤ DISPATCH_LEVEL.
