@@ -111,27 +111,28 @@ pub(crate) fn register(more: &[&'static [Export]]) {
     INDEX.set(index);
 }
 
-/// The export `name` of `module` (any case). The kernel and the HAL stand in for each other, since functions moved
-/// between them over Windows' releases.
-pub fn find(module: &str, name: &str) -> Option<Export> {
-    let index = INDEX.get()?;
-    let module = module.to_ascii_lowercase();
-    let alternative = match module.as_str() {
+/// The module that stands in for another: kernel and HAL, since functions moved between them over Windows' releases.
+fn stand_in(module: &str) -> Option<&'static str> {
+    match module {
         "ntoskrnl.exe" => Some("hal.dll"),
         "hal.dll" => Some("ntoskrnl.exe"),
         _ => None,
-    };
+    }
+}
+
+/// The export `name` of `module` (any case), or of its stand-in.
+pub fn find(module: &str, name: &str) -> Option<Export> {
+    let index = INDEX.get()?;
+    let module = module.to_ascii_lowercase();
     let look = |module: &str| index.get(&(String::from(module), name)).copied();
-    look(&module).or_else(|| alternative.and_then(look))
+    look(&module).or_else(|| stand_in(&module).and_then(look))
 }
 
 /// Whether any export belongs to `module` (any case): a module provided by the executive rather than by a file.
 pub fn is_provided(module: &str) -> bool {
     let module = module.to_ascii_lowercase();
-    INDEX.get().is_some_and(|index| {
-        index
-            .range((module.clone(), "")..)
-            .next()
-            .is_some_and(|(key, _)| key.0 == module)
-    })
+    stand_in(&module).is_some()
+        || INDEX
+            .get()
+            .is_some_and(|index| index.keys().any(|(owner, _)| *owner == module))
 }
