@@ -104,9 +104,10 @@ pub unsafe extern "win64" fn PoRequestPowerIrp(
     } else {
         // Drivers of pageable devices get power IRPs at PASSIVE_LEVEL.
         let (top, power) = (top as usize, power as usize);
-        // SAFETY: as above.
-        let send =
-            move || drop(unsafe { IofCallDriver(top as *mut DEVICE_OBJECT, power as *mut IRP) });
+        let send = move || {
+            // SAFETY: as above.
+            unsafe { IofCallDriver(top as *mut DEVICE_OBJECT, power as *mut IRP) };
+        };
         if !thread::run(0, send) {
             bugcheck::breach(format_args!("no memory to send a power IRP"));
         }
@@ -178,8 +179,9 @@ pub unsafe extern "win64" fn PoSetPowerState(
     // SAFETY: every member of the union is a number.
     let state = unsafe { state.DeviceState };
     // SAFETY: the caller's promise.
+    let before = unsafe { device::set_power(device, state) };
     POWER_STATE {
-        DeviceState: unsafe { device::set_power(device, state) },
+        DeviceState: before,
     }
 }
 
