@@ -139,6 +139,9 @@ fn create(
         forget(object);
         return Err(LoadError::Entry(service.into(), status));
     }
+    if let Some(image) = image {
+        image.discard_init();
+    }
     // SAFETY: the driver object lives.
     unsafe { device::initialized(object) };
     Ok(object)
@@ -228,7 +231,7 @@ pub fn unload(service: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Takes a driver off the list and frees its object. Its image stays where it is until the machine ends.
+/// Takes a driver off the list and frees its object; its image goes with the last who uses it.
 fn forget(object: *mut DRIVER_OBJECT) {
     let mut drivers = DRIVERS.lock();
     let Some(index) = drivers
@@ -237,10 +240,13 @@ fn forget(object: *mut DRIVER_OBJECT) {
     else {
         return;
     };
-    drop(drivers.remove(index));
+    let driver = drivers.remove(index);
     drop(drivers);
     if let Some(body) = NonNull::new(object.cast::<c_void>()) {
         // SAFETY: the creator's reference.
         unsafe { ob::dereference(body) };
+    }
+    if let Some(image) = driver.image {
+        modules::unload(image);
     }
 }

@@ -4,7 +4,7 @@ use core::ptr::null_mut;
 
 use nt_sys::{
     DEVICE_OBJECT, IO_PARAMETERS, IO_STACK_LOCATION, IRP, NTSTATUS, PVOID, SL_INVOKE_ON_CANCEL,
-    SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, STATUS_INSUFFICIENT_RESOURCES,
+    SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED, STATUS_INSUFFICIENT_RESOURCES,
     STATUS_MORE_PROCESSING_REQUIRED, STATUS_PENDING, STATUS_SUCCESS,
 };
 
@@ -74,6 +74,12 @@ impl Incoming {
         // SAFETY: the IRP is at this driver (`new`), which gives it up here.
         unsafe { IofCompleteRequest(self.0, 0) };
         status
+    }
+
+    /// Marks the request pending; the dispatch routine is to return STATUS_PENDING.
+    pub fn pend(&self) {
+        // SAFETY: the IRP is at this driver (`new`).
+        unsafe { irp::location(self.0) }.Control |= SL_PENDING_RETURNED;
     }
 
     /// Passes the request to the device below as it is.
