@@ -1,0 +1,85 @@
+//! Memory for transfers: pages of guest RAM, not necessarily next to each other.
+
+use alloc::vec::Vec;
+
+use nt_host::mm::frames::{self, Frame};
+use nt_host::platform::PAGE_SIZE;
+
+/// Pages of guest RAM with a length in bytes. The machine's memory manager gets them back when it is dropped.
+pub struct DmaBuffer {
+    pages: Vec<Frame>,
+    length: usize,
+}
+
+impl DmaBuffer {
+    /// A buffer of `length` bytes, contents undefined; none without memory.
+    pub fn new(length: usize) -> Option<Self> {
+        let count = length.div_ceil(PAGE_SIZE);
+        let mut pages = Vec::new();
+        pages.try_reserve_exact(count).ok()?;
+        let mut buffer = Self { pages, length };
+        // Page by page: what comes back from earlier use is scattered, as a real system's memory is.
+        for _ in 0..count {
+            buffer.pages.push(frames::allocate(1)?);
+        }
+        Some(buffer)
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Its memory in order, a piece per page.
+    pub fn pieces(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let length = self.length;
+        self.pages.iter().enumerate().map(move |(index, page)| {
+            let rest = length.saturating_sub(index.saturating_mul(PAGE_SIZE));
+            let start = frames::address(*page).as_ptr();
+            // SAFETY: the frame is this buffer's alone, so the pieces of one buffer never overlap.
+            unsafe { core::slice::from_raw_parts_mut(start, rest.min(PAGE_SIZE)) }
+        })
+    }
+
+    /// Copies its bytes out.
+    pub fn to_vec(&mut self) -> Vec<u8> {
+        self.pieces().flat_map(|piece| piece.to_vec()).collect()
+    }
+
+    /// Copies bytes in, as many as fit.
+    pub fn fill(&mut self, bytes: &[u8]) {
+        for (piece, bytes) in self.pieces().zip(bytes.chunks(PAGE_SIZE)) {
+            piece[..bytes.len()].copy_from_slice(bytes);
+        }
+    }
+
+    /// Sets every byte to zero.
+    pub fn clear(&mut self) {
+        self.pieces().for_each(|piece| piece.fill(0));
+    }
+
+    /// Its pages.
+    pub(crate) fn frames(&self) -> &[Frame] {
+        &self.pages
+    }
+
+    /// Its address in the kernel, as far as its pages are next to each other: for small buffers.
+    pub(crate) fn address(&self) -> *mut u8 {
+        self.pages.first().map_or(core::ptr::null_mut(), |page| {
+            frames::address(*page).as_ptr()
+        })
+    }
+}
+
+impl Drop for DmaBuffer {
+    fn drop(&mut self) {
+        for page in &self.pages {
+            frames::free(*page, 1);
+        }
+    }
+}
