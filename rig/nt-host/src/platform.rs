@@ -112,6 +112,12 @@ pub unsafe trait Platform: Sync {
         None
     }
 
+    /// Code that drivers call in place of a hypercall instruction: it takes the registers of the instruction, and changes
+    /// nothing but what the instruction does. `None` where every hypercall should trap.
+    fn hypercall_entry(&self) -> Option<usize> {
+        None
+    }
+
     /// A check that reads foreign memory: whether `len` bytes at `address` are mapped and readable. Stack walks and
     /// reports use it before they read through a driver's pointer.
     fn readable(&self, address: u64, len: usize) -> bool;

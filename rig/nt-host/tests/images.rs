@@ -135,6 +135,31 @@ fn instructions_that_leave_the_rig_are_found_and_replaced() {
     assert_eq!(memory[text + 8..text + 12], [0x0f, 0x0b, 0x90, RET]);
 }
 
+#[test]
+fn a_hypercall_moves_with_what_is_behind_it_unless_something_branches_there() {
+    let movable = |code: &[u8]| {
+        let layout = Layout::read("a.sys", &Image::new(code).build()).unwrap();
+        let mut memory = vec![0; layout.size as usize];
+        let text = image::TEXT as usize;
+        memory[text..text + code.len()].copy_from_slice(code);
+        insn::find(&layout, &memory)[0].movable
+    };
+    // vmcall; mov rcx, rax; ret
+    assert_eq!(movable(&[0x0f, 0x01, 0xc1, 0x48, 0x89, 0xc1, RET]), 6);
+    // vmcall; ret: too short.
+    assert_eq!(movable(&[0x0f, 0x01, 0xc1, RET]), 0);
+    // vmcall; mov rcx, rax; jmp to the mov
+    assert_eq!(
+        movable(&[0x0f, 0x01, 0xc1, 0x48, 0x89, 0xc1, 0xeb, 0xfb]),
+        0
+    );
+    // vmcall; lea rax, [rip + 0]: not the same elsewhere.
+    assert_eq!(
+        movable(&[0x0f, 0x01, 0xc1, 0x48, 0x8d, 0x05, 0, 0, 0, 0, RET]),
+        0
+    );
+}
+
 proptest! {
     #[test]
     fn no_damage_makes_the_reader_fail(

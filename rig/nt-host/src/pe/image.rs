@@ -162,7 +162,7 @@ impl Layout {
     }
 
     /// The image's size rounded up to whole pages.
-    fn end(&self) -> u32 {
+    pub fn end(&self) -> u32 {
         self.size.next_multiple_of(PAGE_SIZE as u32)
     }
 

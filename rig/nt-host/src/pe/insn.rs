@@ -22,7 +22,13 @@ pub struct Found {
     pub rva: u32,
     /// Which.
     pub kind: Privileged,
+    /// How many bytes, from its first on, may run elsewhere instead: itself and instructions behind it to which nothing
+    /// branches and which do the same at any address. Enough for a jump, or 0.
+    pub movable: u8,
 }
+
+/// Size of a jump to anywhere near: what [`Found::movable`] must make room for.
+pub const JUMP: usize = 5;
 
 /// The replaced instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +78,7 @@ pub fn find(layout: &Layout, image: &[u8]) -> Vec<Found> {
         image,
         seen: BTreeMap::new(),
         todo: Vec::new(),
+        targets: BTreeSet::new(),
         found: BTreeSet::new(),
     };
     walk.todo.push(layout.entry);
@@ -88,6 +95,7 @@ pub fn find(layout: &Layout, image: &[u8]) -> Vec<Found> {
             walk.todo.push(rva);
         }
     }
+    walk.targets.extend(&walk.todo);
     walk.run();
     for function in &layout.functions {
         let mut at = function.begin;
@@ -102,9 +110,13 @@ pub fn find(layout: &Layout, image: &[u8]) -> Vec<Found> {
             };
         }
     }
-    walk.found
-        .into_iter()
-        .map(|(rva, kind)| Found { rva, kind })
+    let found = walk.found.iter();
+    found
+        .map(|&(rva, kind)| Found {
+            rva,
+            kind,
+            movable: walk.movable(rva),
+        })
         .collect()
 }
 
@@ -122,6 +134,8 @@ struct Walk<'a> {
     /// Decoded instructions: where and how long.
     seen: BTreeMap<u32, u32>,
     todo: Vec<u32>,
+    /// Where something may branch to.
+    targets: BTreeSet<u32>,
     found: BTreeSet<(u32, Privileged)>,
 }
 
@@ -173,8 +187,9 @@ impl Walk<'_> {
             OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
         );
         if is_near && instruction.op_count() > 0 {
-            self.todo
-                .extend(u32::try_from(instruction.near_branch_target()).ok());
+            let target = u32::try_from(instruction.near_branch_target()).ok();
+            self.todo.extend(target);
+            self.targets.extend(target);
         }
         if instruction.mnemonic() == Mnemonic::Lea && instruction.is_ip_rel_memory_operand() {
             // Only a function's start is worth the walk; a table in code is not, and is not followed.
@@ -191,6 +206,26 @@ impl Walk<'_> {
                 | FlowControl::Interrupt
                 | FlowControl::Exception
         ) && instruction.mnemonic() != Mnemonic::Ud2
+    }
+
+    /// [`Found::movable`] of the instruction at `rva`.
+    fn movable(&self, rva: u32) -> u8 {
+        let mut end = rva + self.seen.get(&rva).copied().unwrap_or(0);
+        while end - rva < JUMP as u32 {
+            let length = match self.seen.get(&end) {
+                Some(&length) if !self.targets.contains(&end) => length,
+                _ => return 0,
+            };
+            let bytes = self.image.get(end as usize..(end + length) as usize);
+            let Some(bytes) = bytes else { return 0 };
+            let moved = Decoder::with_ip(64, bytes, u64::from(end), DecoderOptions::NONE).decode();
+            let is_next = moved.flow_control() == FlowControl::Next;
+            if !is_next || moved.is_ip_rel_memory_operand() || Privileged::of(&moved).is_some() {
+                return 0;
+            }
+            end += length;
+        }
+        (end - rva) as u8
     }
 
     /// The first address in `[from, end)` that no decoded instruction covers.

@@ -5,6 +5,7 @@
 //!                                                                           modules: by name, by address
 //! ```
 
+pub mod detour;
 pub mod error;
 pub mod image;
 pub mod insn;

@@ -14,7 +14,7 @@ use nt_sys::{NTSTATUS, UNICODE_STRING};
 
 use super::image::{Layout, Memory};
 use super::unwind::RuntimeFunction;
-use super::{LoadError, insn, thunk};
+use super::{LoadError, detour, insn, thunk};
 use crate::export::{self, Kind};
 use crate::host::platform;
 use crate::sync::Mutex;
@@ -263,11 +263,16 @@ fn build(
     let id = all().count() as u32 + 1;
     let slot = MODULES.get(id as usize - 1);
     let slot = slot.ok_or_else(|| LoadError::NoMemory(name.to_owned()))?;
-    let extra = layout.imports.len() * thunk::SIZE;
+    let thunks = layout.imports.len() * thunk::SIZE;
+    let extra = thunks + detour::ROOM;
     let mut memory = Memory::map(name, &layout, bytes, extra)?;
     bind(name, id, &layout, &mut memory)?;
     set_cookie(&layout, &mut memory);
     let patched = insn::patch(&layout, memory.bytes());
+    if let Some(entry) = platform().hypercall_entry() {
+        let start = layout.end() as usize + thunks;
+        detour::install(&mut memory, &layout, &patched, start, entry);
+    }
     memory.protect(&layout);
     let module = Box::new(Module {
         id,

@@ -45,6 +45,11 @@ const STATUS_ASSERTION_FAILURE: u64 = 0xC000_0420;
 
 static MACHINE: OnceLock<&'static Linux> = OnceLock::new();
 
+/// The machine of this process, once its signals are installed.
+pub fn machine() -> Option<&'static Linux> {
+    MACHINE.get().copied()
+}
+
 /// Makes the process's signals those of `machine`.
 pub fn install(machine: &'static Linux) -> io::Result<()> {
     if MACHINE.set(machine).is_err() {

@@ -12,6 +12,7 @@
 mod clock;
 mod emulate;
 mod fault;
+mod hypercall;
 mod machine;
 pub mod memory;
 mod registers;
@@ -179,6 +180,10 @@ unsafe impl nt_host::Platform for Linux {
 
     fn symbol(&self, image: &str, rva: u32) -> Option<String> {
         self.symbols.find(image, rva)
+    }
+
+    fn hypercall_entry(&self) -> Option<usize> {
+        Some(hypercall::entry as *const () as usize)
     }
 
     fn readable(&self, address: u64, len: usize) -> bool {
