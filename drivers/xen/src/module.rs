@@ -20,8 +20,9 @@ struct Module {
 
 /// Ordered by address.
 static MODULES: HighLock<Vec<Module>> = HighLock::new(Vec::new());
-/// Held by who changes the list: memory is allocated here, not at HIGH_LEVEL.
-static CHANGE: SpinLock<()> = SpinLock::new(());
+/// Every name ever needed, since one may be in somebody's hands when its image goes. Held by who changes the list of
+/// modules: memory is allocated here, not at HIGH_LEVEL.
+static NAMES: SpinLock<Vec<Vec<u8>>> = SpinLock::new(Vec::new());
 
 /// `AUX_MODULE_EXTENDED_INFO` (aux_klib.h).
 #[repr(C)]
@@ -106,6 +107,9 @@ pub fn teardown() {
         // SAFETY: the routine is a function of this image.
         unsafe { remove(image_loaded) };
     }
+    let modules = core::mem::take(&mut *MODULES.lock());
+    drop(modules);
+    *NAMES.lock() = Vec::new();
 }
 
 unsafe extern "win64" fn image_loaded(
@@ -141,19 +145,18 @@ unsafe extern "win64" fn image_loaded(
 /// Adds an image, in the place of those that it overlaps. IRQL ≤ DISPATCH_LEVEL.
 fn add(start: usize, size: usize, name: impl ExactSizeIterator<Item = u8>) -> Result<()> {
     let end = start.checked_add(size).ok_or(NtStatus::INVALID_PARAMETER)?;
-    let _change = CHANGE.lock();
+    let mut names = NAMES.lock();
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(name.len().saturating_add(1))?;
     bytes.extend(name.chain([0]));
+    names.try_reserve(1)?;
     let count = MODULES.lock().len();
     let mut list = Vec::new();
     list.try_reserve_exact(count.saturating_add(1))?;
-    // A name may be in somebody's hands when its image goes, so names stay.
-    let module = Module {
-        start,
-        end,
-        name: bytes.leak(),
-    };
+    // SAFETY: the name's memory stays where it is until `teardown`, when nobody asks any more.
+    let name = unsafe { core::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) };
+    let module = Module { start, end, name };
+    names.push(bytes);
     let mut modules = MODULES.lock();
     // Only this function changes the length, so the room is enough.
     list.extend(

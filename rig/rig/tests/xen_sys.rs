@@ -10,6 +10,7 @@ use std::ptr::{null, null_mut};
 use std::sync::Arc;
 
 use nt_host::cm;
+use nt_host::mm::pool;
 use nt_host::pe::modules::{self, Module};
 use nt_sys::{ANSI_STRING, DLL_INITIALIZE, DLL_UNLOAD, NTSTATUS};
 use rig::platform::{Linux, Settings};
@@ -256,6 +257,7 @@ fn in_a_process_of_its_own() {
         }
         // SAFETY: nothing calls into the library any more.
         assert_eq!(unsafe { unload() }, 0);
+        assert_eq!(pool::allocations(module.id).len(), 0, "pool blocks left");
         modules::unload(module);
         println!("through");
         nt_host::ke::stop();
