@@ -62,6 +62,9 @@ fn tables() -> impl Iterator<Item = &'static [Export]> {
     [
         crate::cm::zw::EXPORTS,
         crate::dbg::print::EXPORTS,
+        crate::ex::callback::EXPORTS,
+        crate::ex::image::EXPORTS,
+        crate::ex::processor::EXPORTS,
         crate::io::complete::EXPORTS,
         crate::io::device::EXPORTS,
         crate::io::interrupt::EXPORTS,

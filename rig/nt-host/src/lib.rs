@@ -22,6 +22,7 @@ extern crate std;
 
 pub mod cm;
 pub mod dbg;
+pub mod ex;
 pub mod export;
 pub mod host;
 pub mod inf;

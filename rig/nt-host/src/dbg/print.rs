@@ -1,10 +1,11 @@
 //! DbgPrint and its kin: from a format to lines of the log.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::arch::naked_asm;
 use core::ffi::CStr;
 
-use nt_sys::{BOOLEAN, NTSTATUS, STATUS_SUCCESS};
+use nt_sys::{ANSI_STRING, BOOLEAN, NTSTATUS, STATUS_SUCCESS, STATUS_UNSUCCESSFUL};
 
 use super::format::{self, Arguments};
 use crate::exports;
@@ -19,7 +20,24 @@ const INFO: u32 = 3;
 /// What was printed since the last end of a line, with its level.
 static PARTIAL: Mutex<String> = Mutex::new(String::new());
 
-fn emit(level: u32, text: &str) {
+/// A routine that gets everything printed (`PDEBUG_PRINT_CALLBACK`): the text, its component and level.
+pub type Callback = unsafe extern "win64" fn(*mut ANSI_STRING, u32, u32);
+
+static CALLBACKS: Mutex<Vec<Callback>> = Mutex::new(Vec::new());
+
+fn emit(component: u32, level: u32, text: &str) {
+    let callbacks = CALLBACKS.lock().clone();
+    for callback in callbacks {
+        let mut bytes = text.as_bytes()[..text.len().min(usize::from(u16::MAX))].to_vec();
+        let length = bytes.len() as u16;
+        let mut string = ANSI_STRING {
+            Length: length,
+            MaximumLength: length,
+            Buffer: bytes.as_mut_ptr(),
+        };
+        // SAFETY: a driver registered this routine; its argument lives on this stack.
+        unsafe { callback(&raw mut string, component, level) };
+    }
     let mut ready = String::new();
     {
         let mut partial = PARTIAL.lock();
@@ -49,13 +67,13 @@ unsafe fn formatted(pattern: *const u8, list: *const u64) -> String {
 /// # Safety
 /// `pattern` ends in NUL, and `list` has what it asks for.
 pub unsafe extern "win64" fn vDbgPrintEx(
-    _component: u32,
+    component: u32,
     level: u32,
     pattern: *const u8,
     list: *const u64,
 ) -> u32 {
     // SAFETY: the caller's promise.
-    emit(level, &unsafe { formatted(pattern, list) });
+    emit(component, level, &unsafe { formatted(pattern, list) });
     poll();
     STATUS_SUCCESS as u32
 }
@@ -66,7 +84,7 @@ pub unsafe extern "win64" fn vDbgPrintEx(
 /// As for [`vDbgPrintEx`]; `prefix` ends in NUL.
 pub unsafe extern "win64" fn vDbgPrintExWithPrefix(
     prefix: *const u8,
-    _component: u32,
+    component: u32,
     level: u32,
     pattern: *const u8,
     list: *const u64,
@@ -76,7 +94,7 @@ pub unsafe extern "win64" fn vDbgPrintExWithPrefix(
     let mut text = String::from_utf8_lossy(prefix.to_bytes()).into_owned();
     // SAFETY: the caller's promise.
     text.push_str(&unsafe { formatted(pattern, list) });
-    emit(level, &text);
+    emit(component, level, &text);
     poll();
     STATUS_SUCCESS as u32
 }
@@ -126,8 +144,23 @@ pub extern "win64" fn DbgSetDebugFilterState(
     STATUS_SUCCESS
 }
 
+/// The kernel's DbgSetDebugPrintCallback: a routine that hears what is printed, until it is taken back.
+pub extern "win64" fn DbgSetDebugPrintCallback(callback: Callback, enable: BOOLEAN) -> NTSTATUS {
+    let mut callbacks = CALLBACKS.lock();
+    let known = callbacks
+        .iter()
+        .position(|&known| core::ptr::fn_addr_eq(known, callback));
+    match (enable != 0, known) {
+        (true, None) => callbacks.push(callback),
+        (false, Some(index)) => drop(callbacks.remove(index)),
+        _ => return STATUS_UNSUCCESSFUL,
+    }
+    STATUS_SUCCESS
+}
+
 exports!(
     "ntoskrnl.exe":
+    DbgSetDebugPrintCallback,
     vDbgPrintEx,
     vDbgPrintExWithPrefix,
     DbgPrint,

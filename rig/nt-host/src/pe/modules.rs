@@ -287,6 +287,7 @@ fn build(
     });
     let module: &'static Module = Box::leak(module);
     slot.store(core::ptr::from_ref(module).cast_mut(), Ordering::Release);
+    crate::ex::image::loaded(module);
     Ok(module)
 }
 
