@@ -109,11 +109,6 @@ impl Pages {
         self.address.as_ptr()
     }
 
-    /// The MDL that describes the pages.
-    pub fn mdl(&self) -> *mut MDL {
-        self.mdl.as_ptr()
-    }
-
     /// The frame number of page `index`.
     pub fn pfn(&self, index: usize) -> Option<PFN_NUMBER> {
         self.pfns().get(index).copied()

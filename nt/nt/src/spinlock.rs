@@ -30,11 +30,6 @@ impl<T> SpinLock<T> {
             value: UnsafeCell::new(value),
         }
     }
-
-    /// Gives the value back.
-    pub fn into_inner(self) -> T {
-        self.value.into_inner()
-    }
 }
 
 impl<T: ?Sized> SpinLock<T> {

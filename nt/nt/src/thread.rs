@@ -6,8 +6,8 @@ use alloc::boxed::Box;
 use core::ptr::NonNull;
 use core::time::Duration;
 use nt_sys::imports::{
-    KeDelayExecutionThread, KeSetPriorityThread, KeWaitForSingleObject, ObReferenceObjectByHandle,
-    ObfDereferenceObject, PsCreateSystemThread, PsTerminateSystemThread, PsThreadType, ZwClose,
+    KeDelayExecutionThread, KeWaitForSingleObject, ObReferenceObjectByHandle, ObfDereferenceObject,
+    PsCreateSystemThread, PsTerminateSystemThread, PsThreadType, ZwClose,
 };
 use nt_sys::{FALSE, KernelMode, PVOID};
 
@@ -76,12 +76,6 @@ impl Thread {
     #[must_use]
     pub fn wait_for(&self, timeout: Duration) -> bool {
         self.wait(Some(relative(timeout))) == NtStatus::SUCCESS
-    }
-
-    /// Sets the priority, 1 to 31; system threads start with 8.
-    pub fn set_priority(&self, priority: i32) {
-        // SAFETY: the object is a referenced thread.
-        unsafe { KeSetPriorityThread(self.object.as_ptr(), priority) };
     }
 
     fn wait(&self, timeout: Option<i64>) -> NtStatus {

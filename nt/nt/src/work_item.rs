@@ -14,32 +14,38 @@ pub struct WorkItem<F: FnOnce() + Send + 'static> {
 
 #[derive(Debug)]
 struct Job<F> {
-    item: NonNull<IO_WORKITEM>,
+    item: Item,
     body: F,
 }
 
-// SAFETY: the item is owned, the body is Send.
-unsafe impl<F: Send> Send for Job<F> {}
+/// The kernel's part, which is not queued while this exists.
+#[derive(Debug)]
+struct Item(NonNull<IO_WORKITEM>);
+
+// SAFETY: the item is owned, and used through the kernel only.
+unsafe impl Send for Item {}
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        // SAFETY: the item is ours and not queued.
+        unsafe { IoFreeWorkItem(self.0.as_ptr()) };
+    }
+}
 
 impl<F: FnOnce() + Send + 'static> WorkItem<F> {
     /// Allocates a work item of `device` that will run `body`. IRQL ≤ DISPATCH_LEVEL.
     pub fn new(device: &DeviceObject, body: F) -> Result<WorkItem<F>> {
         // SAFETY: the device object is live.
         let item = unsafe { IoAllocateWorkItem(device.as_ptr()) };
-        let item = NonNull::new(item).ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
-        match try_box(Job { item, body }) {
-            Ok(job) => Ok(WorkItem { job }),
-            Err(status) => {
-                // SAFETY: the item is ours and not queued.
-                unsafe { IoFreeWorkItem(item.as_ptr()) };
-                Err(status)
-            }
-        }
+        let item = Item(NonNull::new(item).ok_or(NtStatus::INSUFFICIENT_RESOURCES)?);
+        Ok(WorkItem {
+            job: try_box(Job { item, body })?,
+        })
     }
 
     /// Hands the work to a system thread. IRQL ≤ DISPATCH_LEVEL.
     pub fn queue(self) {
-        let item = self.job.item;
+        let item = self.job.item.0;
         let job = Box::into_raw(self.job);
         // SAFETY: item and context are given up to the routine.
         unsafe {
@@ -53,18 +59,9 @@ impl<F: FnOnce() + Send + 'static> WorkItem<F> {
     }
 }
 
-impl<F: FnOnce() + Send + 'static> WorkItem<F> {
-    /// Frees an item that will not be queued after all.
-    pub fn discard(self) {
-        // SAFETY: the item is ours and not queued.
-        unsafe { IoFreeWorkItem(self.job.item.as_ptr()) };
-    }
-}
-
 unsafe extern "win64" fn run<F: FnOnce()>(_: *mut DEVICE_OBJECT, context: PVOID) {
-    // SAFETY: the context is the box that `queue` gave up.
-    let job = unsafe { Box::from_raw(context.cast::<Job<F>>()) };
-    // SAFETY: the item was dequeued before this routine was called.
-    unsafe { IoFreeWorkItem(job.item.as_ptr()) };
-    (job.body)();
+    // SAFETY: the context is the box that `queue` gave up; the item was dequeued before this routine was called.
+    let Job { item, body } = *unsafe { Box::from_raw(context.cast::<Job<F>>()) };
+    drop(item);
+    body();
 }

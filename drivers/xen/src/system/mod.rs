@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid;
 use core::sync::atomic::{AtomicU32, Ordering};
 use nt::registry::{Access, CONTROL};
-use nt::{Global, NtStatus, Result, SpinLock, processor, try_box};
+use nt::{Global, Irql, NtStatus, Result, SpinLock, processor, try_box};
 use nt_sys::{BOOLEAN, NTSTATUS, PHYSICAL_ADDRESS, REG_DWORD, REG_QWORD};
 use vcpu_info::VcpuInfoBlock;
 use xen_abi::cpuid;
@@ -119,7 +119,7 @@ fn vcpu_id(cpu: u32) -> Result<u32> {
         .vcpus
         .get(cpu as usize)
         .ok_or(NtStatus::UNSUCCESSFUL)?;
-    if slot.load(Ordering::Relaxed) == UNKNOWN {
+    if slot.load(Ordering::Relaxed) == UNKNOWN && Irql::current() <= Irql::DISPATCH {
         // A processor that was added since: all that run say who they are.
         processor::run_on_all(&|| learn(&system.vcpus));
     }

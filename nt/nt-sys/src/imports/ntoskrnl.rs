@@ -111,7 +111,6 @@ unsafe extern "win64" {
         context: PVOID,
     ) -> NTSTATUS;
     pub fn PsTerminateSystemThread(status: NTSTATUS) -> NTSTATUS;
-    pub fn KeSetPriorityThread(thread: PVOID, priority: i32) -> i32;
     pub fn KeSetSystemGroupAffinityThread(
         affinity: *mut GROUP_AFFINITY,
         previous: *mut GROUP_AFFINITY,
