@@ -14,6 +14,9 @@ pub enum IoError {
     /// The disk is gone, or going.
     #[error("the disk is gone")]
     Gone,
+    /// There is no memory for the request.
+    #[error("no memory for the request")]
+    NoMemory,
     /// Anything else; the driver's log says more.
     #[error("the disk reported an error")]
     Failed,

@@ -1,5 +1,6 @@
 //! The rig as a library: the machine on Linux, the disks it shows, and what is done with them.
 
+pub mod boot;
 pub mod cli;
 pub mod demo;
 pub mod device;
@@ -12,5 +13,7 @@ mod memory_disk;
 pub mod nbd;
 pub mod packages;
 pub mod platform;
+pub mod port_disk;
 pub mod report;
+pub mod run;
 pub mod workload;

@@ -372,6 +372,7 @@ fn errno(error: IoError) -> u32 {
         IoError::OutOfRange => EINVAL,
         IoError::ReadOnly => EPERM,
         IoError::Gone => ESHUTDOWN,
+        IoError::NoMemory => ENOMEM,
         IoError::Failed => EIO,
     }
 }

@@ -1,0 +1,321 @@
+//! From a folder of driver packages and some images to a machine whose disks can be used, and back.
+//!
+//! ```text
+//!   Linux process ─▶ Xen model ─▶ dom0: xenstored, toolstack, block backend ─▶ executive ─▶ PnP: PCI ─▶ xenbus ─▶ xenvbd
+//! ```
+
+use std::{
+    fs::File,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use backends::block::{Blkback, BlockConfig, ImageError};
+use nt_host::pnp::{self, Bar, Leaks, PciFunction, Row};
+use xen_model::{
+    Config, Source, Xen, dom0::Dom0, platform_pci::platform_device, toolstack::GuestSpec,
+};
+
+use crate::{
+    image::Claim,
+    logger,
+    packages::{PackageError, Packages},
+    platform::{Linux, Settings},
+    port_disk::{self, PortDisk},
+};
+
+/// How long the drivers may take to bring the disks up. Frontend and backend of a real system wait as long for each other.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long removal of the devices may take.
+const FAREWELL: Duration = Duration::from_secs(30);
+
+/// Exit code of a process whose guest had a bug check.
+const EXIT_BUG_CHECK: i32 = 3;
+
+/// What to boot.
+pub struct Plan<'a> {
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// RAM in MiB.
+    pub memory_mib: u64,
+    /// The drivers.
+    pub packages: &'a Packages,
+    /// The disks, xvda first.
+    pub images: Vec<Claim>,
+}
+
+/// Why it did not boot.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The Linux side.
+    #[error("cannot make the machine: {0}")]
+    Machine(#[from] io::Error),
+    /// The drivers.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// An INF.
+    #[error("{folder}/{what}")]
+    Inf {
+        /// The packages' folder.
+        folder: String,
+        /// File, line and reason.
+        what: String,
+    },
+    /// An image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// Not all disks came up.
+    #[error("{found} of {wanted} disks came up within {} s{states}", PATIENCE.as_secs())]
+    Disks {
+        /// Disks that are there.
+        found: usize,
+        /// Disks that should be.
+        wanted: usize,
+        /// What became of the devices.
+        states: String,
+    },
+}
+
+/// A booted machine.
+pub struct Machine {
+    dom0: Arc<Dom0>,
+    control: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    virtual_cpus: Vec<JoinHandle<()>>,
+    disks: Vec<Arc<PortDisk>>,
+    paths: Vec<Paths>,
+    /// Keep other programs away from the images.
+    _locks: Vec<File>,
+}
+
+/// Where a disk is in xenstore.
+struct Paths {
+    frontend: String,
+    backend: String,
+}
+
+/// Boots. Once in a process: the kernel's exports know of one executive.
+pub fn boot(plan: Plan) -> Result<Machine, BootError> {
+    let config = Config {
+        log: Arc::new(xen_line),
+        ..Config::default()
+    };
+    let linux = Linux::new(Settings {
+        cpus: plan.cpus,
+        ram_mib: plan.memory_mib,
+        xen_frames: config.xen_frames(),
+        log: Box::new(|line| log::info!("{line}")),
+        halted: Box::new(halted),
+        shut_down: Box::new(|reason| log::warn!("the guest has shut down, reason {reason}")),
+    })?;
+    let xen = Xen::new(linux.clone(), config);
+    linux.set_xen(&xen);
+
+    let dom0 = Dom0::new(xen);
+    dom0.build_guest(GuestSpec::default());
+    let (driver, disks) = Blkback::new();
+    dom0.add_driver(Box::new(driver));
+    let mut paths = Vec::new();
+    let mut locks = Vec::new();
+    for (index, claim) in (0..).zip(plan.images) {
+        let (image, lock) = claim.into_parts();
+        let config = BlockConfig::new(index, image);
+        paths.push(Paths {
+            frontend: config.vbd.frontend_path(),
+            backend: config.vbd.backend_path(),
+        });
+        disks.attach(&dom0, config)?;
+        locks.push(lock);
+    }
+
+    let machine = linux.leak();
+    nt_host::init(
+        machine,
+        nt_host::Config {
+            exports: storport_host::exports().to_vec(),
+            ..nt_host::Config::default()
+        },
+    );
+    plan.packages.check()?;
+    stage(plan.packages)?;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let (daemon, stopped) = (Arc::clone(&dom0), Arc::clone(&stop));
+    let control = thread::Builder::new()
+        .name("dom0".to_owned())
+        .spawn(move || daemon.run(&stopped))?;
+    let virtual_cpus = machine.start()?;
+    pnp::start(vec![pci_function()]);
+
+    let wanted = paths.len();
+    let disks = wait_for_disks(wanted)?;
+    Ok(Machine {
+        dom0,
+        control: Some(control),
+        stop,
+        virtual_cpus,
+        disks,
+        paths,
+        _locks: locks,
+    })
+}
+
+/// Hands the packages to the PnP manager.
+fn stage(packages: &Packages) -> Result<(), BootError> {
+    let files: Vec<_> = packages
+        .images
+        .iter()
+        .map(|image| (image.name.clone(), image.bytes.to_vec()))
+        .collect();
+    for inf in &packages.infs {
+        pnp::install_inf(&inf.name, &inf.bytes, files.clone()).map_err(|error| BootError::Inf {
+            folder: packages.folder.display().to_string(),
+            what: format!("{}: {error}", inf.name),
+        })?;
+    }
+    Ok(())
+}
+
+fn pci_function() -> PciFunction {
+    let device = platform_device();
+    let (port, ports) = device.io_bar;
+    let (address, bytes) = device.mem_bar;
+    PciFunction {
+        bus: device.bus,
+        slot: device.slot << 3,
+        config: device.config,
+        io_bar: Some(Bar {
+            start: u64::from(port),
+            length: u32::from(ports),
+        }),
+        mem_bar: Some(Bar {
+            start: address,
+            length: bytes as u32,
+        }),
+        gsi: device.gsi,
+    }
+}
+
+fn wait_for_disks(wanted: usize) -> Result<Vec<Arc<PortDisk>>, BootError> {
+    let started = Instant::now();
+    loop {
+        let disks = port_disk::all();
+        if disks.len() >= wanted && pnp::settled() {
+            return Ok(disks);
+        }
+        if started.elapsed() > PATIENCE {
+            let states = pnp::tree().iter().map(|row| format!("\n  {row}")).collect();
+            return Err(BootError::Disks {
+                found: disks.len(),
+                wanted,
+                states,
+            });
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+impl Machine {
+    /// The disks, xvda first.
+    pub fn disks(&self) -> &[Arc<PortDisk>] {
+        &self.disks
+    }
+
+    /// The device tree.
+    pub fn devices(&self) -> Vec<Row> {
+        pnp::tree()
+    }
+
+    /// What the backend of a disk offers and the frontend chose, as xenstore has it.
+    pub fn negotiated(&self, disk: usize) -> Vec<String> {
+        let Some(paths) = self.paths.get(disk) else {
+            return Vec::new();
+        };
+        let mut store = self.dom0.store();
+        // A key that is absent says the same as one that is 0.
+        let mut read = |folder: &str, key: &str| {
+            store
+                .read(&format!("{folder}/{key}"))
+                .filter(|value| value != "0")
+        };
+        let Paths { frontend, backend } = paths;
+        let mut agreed: Vec<_> = read(frontend, "protocol").into_iter().collect();
+        let order = read(frontend, "ring-page-order").and_then(|order| order.parse::<u32>().ok());
+        let pages = 1u64 << order.unwrap_or(0).min(16);
+        agreed.push(format!(
+            "{pages} ring page{}",
+            if pages == 1 { "" } else { "s" }
+        ));
+        let queues = read(frontend, "multi-queue-num-queues").unwrap_or_else(|| "1".to_owned());
+        agreed.push(format!(
+            "{queues} queue{}",
+            if queues == "1" { "" } else { "s" }
+        ));
+        if let Some(segments) = read(backend, "feature-max-indirect-segments") {
+            agreed.push(format!("up to {segments} indirect segments"));
+        }
+        for (key, name) in [
+            ("feature-flush-cache", "flush"),
+            ("feature-barrier", "barrier"),
+            ("feature-discard", "discard"),
+        ] {
+            agreed.extend(read(backend, key).map(|_| name.to_owned()));
+        }
+        // The one that needs both ends: the frontend says so by the same key.
+        let persistent =
+            read(backend, "feature-persistent").and(read(frontend, "feature-persistent"));
+        agreed.extend(persistent.map(|_| "persistent grants".to_owned()));
+        agreed
+    }
+
+    /// Removes the devices, unloads the drivers and stops the machine. What the verifier found, a line each.
+    pub fn shut_down(mut self) -> Vec<String> {
+        // Disks hold on to their devices.
+        self.disks.clear();
+        let (sender, receiver) = mpsc::channel();
+        pnp::tear_down(move |leaks: Leaks| {
+            // The receiver waits, or has given up.
+            let _ = sender.send(leaks.lines());
+        });
+        let findings = receiver.recv_timeout(FAREWELL).unwrap_or_else(|_| {
+            vec![format!(
+                "the devices were not removed within {} s",
+                FAREWELL.as_secs()
+            )]
+        });
+        nt_host::ke::stop();
+        for thread in self.virtual_cpus.drain(..) {
+            // A CPU whose thread panicked has said so.
+            let _ = thread.join();
+        }
+        self.stop.store(true, Ordering::Release);
+        self.dom0.bell().ring();
+        if let Some(control) = self.control.take() {
+            let _ = control.join();
+        }
+        findings
+    }
+}
+
+fn xen_line(source: Source, line: &str) {
+    match source {
+        Source::Guest | Source::GuestToDeviceModel | Source::Console => log::info!("{line}"),
+        Source::Xen => log::info!("xen: {line}"),
+        Source::Dom0 => log::debug!("dom0: {line}"),
+    }
+}
+
+/// The end by a bug check: what led to it, and out.
+fn halted(code: u32) {
+    for line in logger::hidden() {
+        eprintln!("{line}");
+    }
+    eprintln!("FAILED: bug check {code:#x}");
+    std::process::exit(EXIT_BUG_CHECK);
+}
