@@ -50,5 +50,6 @@ pub(crate) fn read() -> Overrides {
 /// Whether the filter that hides emulated disks is installed. PASSIVE_LEVEL.
 pub(crate) fn has_filter() -> bool {
     const FILTER: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Services\xenfilt";
-    Key::open(FILTER, Access::Read).is_ok()
+    // xen.sys keeps parameters below that key on every system; a service is one that has an image.
+    Key::open(FILTER, Access::Read).is_ok_and(|key| key.value("ImagePath").is_ok())
 }
