@@ -17,6 +17,7 @@ use std::{
 };
 
 use backends::block::{Blkback, BlockConfig, ImageError};
+use nt_host::cm::Value;
 use nt_host::pnp::{self, Bar, Leaks, PciFunction, Row};
 use xen_model::{
     Config, Source, Xen, dom0::Dom0, platform_pci::platform_device, toolstack::GuestSpec,
@@ -151,6 +152,7 @@ pub fn boot(plan: Plan) -> Result<Machine, BootError> {
         .name("dom0".to_owned())
         .spawn(move || daemon.run(&stopped))?;
     let virtual_cpus = machine.start()?;
+    take_emulated_disks_away();
     pnp::start(vec![pci_function()]);
 
     let wanted = paths.len();
@@ -180,6 +182,13 @@ fn stage(packages: &Packages) -> Result<(), BootError> {
         })?;
     }
     Ok(())
+}
+
+/// Windows unplugs the emulated disks in the boot after the installation. Here each boot is that one: the registry is
+/// new, but no emulated disk is in use.
+fn take_emulated_disks_away() {
+    const KEY: &str = r"\Registry\Machine\System\CurrentControlSet\Services\XEN\ForceUnplug";
+    nt_host::cm::write(KEY, "DISKS", Value::dword(1));
 }
 
 fn pci_function() -> PciFunction {
@@ -305,7 +314,9 @@ impl Machine {
 
 fn xen_line(source: Source, line: &str) {
     match source {
-        Source::Guest | Source::GuestToDeviceModel | Source::Console => log::info!("{line}"),
+        Source::Guest | Source::Console => log::info!("{line}"),
+        // The drivers' log, which comes by DbgPrint as well.
+        Source::GuestToDeviceModel => log::trace!("{line}"),
         Source::Xen => log::info!("xen: {line}"),
         Source::Dom0 => log::debug!("dom0: {line}"),
     }
