@@ -1,6 +1,7 @@
 //! The subsystems of the active platform device, and the interfaces by which children reach them.
 
 use crate::cache::Caches;
+use crate::console::{self, Console};
 use crate::debug::Debug;
 use crate::evtchn::{self, Evtchn};
 use crate::gnttab::{self, Gnttab};
@@ -26,6 +27,7 @@ pub struct Bus {
     pub caches: Caches,
     pub gnttab: Gnttab,
     pub store: Store,
+    pub console: Console,
     pub unplug: References,
 }
 
@@ -41,6 +43,7 @@ impl Bus {
             caches: Caches::new(),
             gnttab: Gnttab::new(),
             store: Store::new(),
+            console: Console::new(),
             unplug: References::new(),
         })
     }
@@ -50,14 +53,20 @@ impl Bus {
         self.shared_info.start()?;
         self.evtchn.start(self, vectors)?;
         self.gnttab.start()?;
-        self.store.start(self)
+        self.store.start(self)?;
+        // A guest does without a console.
+        if let Err(status) = self.console.start(self) {
+            nt::warning!("the console does not start: {status}");
+        }
+        Ok(())
     }
 
     /// Stops what [`Bus::start`] started, in the reverse order. What a child still holds is left. PASSIVE_LEVEL.
     pub fn stop(&self) {
+        self.console.stop(self);
         self.store.stop(self);
         self.gnttab.stop();
-        // SAFETY: the store's was xenbus' own channel.
+        // SAFETY: the store's and the console's were xenbus' own channels.
         unsafe { self.evtchn.stop(self) };
         // SAFETY: the event channels are off; if they are not, a client holds them, and so this.
         unsafe { self.shared_info.stop() };
@@ -74,6 +83,7 @@ impl Bus {
     pub fn resume_late(&self) {
         self.evtchn.resume_late(self);
         self.store.resume_late(self);
+        self.console.resume_late(self);
     }
 
     /// Answers a query for an interface. `None` if it is not one of this bus.
@@ -103,6 +113,7 @@ impl Bus {
         answer.offer(&unplug::V1);
         answer.offer(&unplug::V2);
         answer.offer(&unplug::V3);
+        answer.offer(&console::V1);
         answer.outcome
     }
 }

@@ -106,13 +106,9 @@ impl Evtchn {
             nt::warning!("{} references are left", self.references.count());
             return;
         }
-        for cpu in state.processors() {
-            if let Some(vcpu) = bus.shared_info.vcpu(cpu).filter(|_| state.has_upcall(cpu)) {
-                report(
-                    "disabling an upcall vector",
-                    xen_api::set_upcall_vector(vcpu, 0),
-                );
-            }
+        // Xen has no way to take an upcall vector back: it stays unused, since no port can raise an event any more.
+        if let Some(bits) = bus.shared_info.two_level() {
+            bits.mask_all();
         }
         report(
             "disabling the callback interrupt",

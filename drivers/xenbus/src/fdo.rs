@@ -233,6 +233,7 @@ impl Fdo {
         if asleep || !session::suspension_is_wanted(bus) {
             return;
         }
+        nt::info!("the toolstack asks for a suspension");
         match bus.suspend.trigger(bus) {
             Ok(true) => self.renew_session(bus),
             Ok(false) => nt::info!("the suspension was called off"),

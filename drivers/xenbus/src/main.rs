@@ -17,6 +17,7 @@ mod bus;
 mod cache;
 mod callbacks;
 mod child;
+mod console;
 mod cstr;
 mod debug;
 mod driver;

@@ -77,7 +77,7 @@ impl Capture {
             let dpc = Dpc::new(move || {
                 gate.inside.fetch_add(1, Ordering::SeqCst);
                 while gate.closed.load(Ordering::SeqCst) {
-                    core::hint::spin_loop();
+                    time::stall(1);
                 }
                 gate.inside.fetch_sub(1, Ordering::SeqCst);
             })?;
@@ -166,7 +166,7 @@ impl Suspend {
             let cpu = processor::current_index();
             arrived.fetch_add(1, Ordering::SeqCst);
             while arrived.load(Ordering::SeqCst) != processors {
-                core::hint::spin_loop();
+                time::stall(1);
             }
             if cpu == 0 {
                 let outcome = xen_api::SchedShutdown(SHUTDOWN_SUSPEND);
@@ -181,7 +181,7 @@ impl Suspend {
                 done.store(true, Ordering::SeqCst);
             } else {
                 while !done.load(Ordering::SeqCst) {
-                    core::hint::spin_loop();
+                    time::stall(1);
                 }
                 if NtStatus::check(status.load(Ordering::SeqCst) as i32).is_ok() {
                     xen_api::SystemProcessorRegisterVcpuInfo(cpu, 1);
@@ -189,7 +189,7 @@ impl Suspend {
             }
             left.fetch_add(1, Ordering::SeqCst);
             while left.load(Ordering::SeqCst) != processors {
-                core::hint::spin_loop();
+                time::stall(1);
             }
         });
         NtStatus::check(status.load(Ordering::SeqCst) as i32)
