@@ -33,6 +33,10 @@ struct State {
     rings: HighLock<Rings<'static>>,
     /// Not while the guest resumes.
     enabled: AtomicBool,
+    #[expect(
+        clippy::vec_box,
+        reason = "the address is a handle and must not change when the list grows"
+    )]
     wakeups: SpinLock<Vec<Box<Wakeup>>>,
     channel: AtomicPtr<Channel>,
     dpc: Dpc,

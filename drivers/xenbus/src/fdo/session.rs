@@ -35,7 +35,7 @@ impl Session {
         }
         let devices = OwnWatch::new(bus, b"device", scan)?;
         let shutdown = OwnWatch::new(bus, b"control/shutdown", control)?;
-        bus.store.write(b"control/feature-suspend", b"1")?;
+        offer_suspension(bus, true);
         Ok(Self {
             bus: Arc::clone(bus),
             _watches: [devices, shutdown],
@@ -45,10 +45,17 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Err(status) = self.bus.store.remove(b"control/feature-suspend") {
-            nt::trace!("withdrawing suspension: {status}");
-        }
+        offer_suspension(&self.bus, false);
         remove_distribution(&self.bus);
+    }
+}
+
+/// Tells the toolstack whether the guest can be suspended. The node is not removed: xl lets a guest write it, but not make
+/// it again.
+fn offer_suspension(bus: &Bus, offer: bool) {
+    let value: &[u8] = if offer { b"1" } else { b"0" };
+    if let Err(status) = bus.store.write(b"control/feature-suspend", value) {
+        nt::warning!("control/feature-suspend: {status}");
     }
 }
 
