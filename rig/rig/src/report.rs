@@ -135,12 +135,11 @@ pub fn bytes(count: u64) -> impl Display {
 impl Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let indent = 2 + self.depth * 2;
-        let driver = self.driver.as_deref().unwrap_or("no driver");
-        write!(
-            f,
-            "{:indent$}{}  {driver}  {}",
-            "", self.instance, self.state
-        )?;
+        write!(f, "{:indent$}{}  ", "", self.instance)?;
+        if let Some(driver) = &self.driver {
+            write!(f, "{driver}  ")?;
+        }
+        write!(f, "{}", self.state)?;
         if let Some(matched) = &self.matched {
             write!(f, "\n{:indent$}    by {matched}", "")?;
         }

@@ -76,7 +76,12 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
         options.disks.clone()
     };
     if demonstration {
-        demo::create(Path::new(DEMO_IMAGE)).map_err(RunError::Demo)?;
+        let path = Path::new(DEMO_IMAGE);
+        // Another rig may be using it. Anything else that may be wrong with an old one does not matter.
+        if let Err(error @ ClaimError::InUse(_)) = Claim::new(path) {
+            return Err(error.into());
+        }
+        demo::create(path).map_err(RunError::Demo)?;
     }
     let images = Claim::all(&paths)?;
     // What cannot be written or listened to is found out before the machine is made.

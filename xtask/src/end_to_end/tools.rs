@@ -165,6 +165,7 @@ fn file_system(folder: &Folder) -> Result<()> {
     fs::File::create(&disk)?.set_len(64 << 20)?;
     let served = Served::start(&[&disk], &["--cpus=2"])?;
     let mount = folder.path("nbd");
+    fs::create_dir(&mount)?;
     let mut fuse = Command::new("nbdfuse")
         .arg(&mount)
         .arg(&served.uri)

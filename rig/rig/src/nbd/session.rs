@@ -194,7 +194,9 @@ struct Reader<'a, D: Disk> {
 impl<D: Disk> Reader<'_, D> {
     fn run(&mut self) -> Result<(), Ended> {
         loop {
-            let header = self.header()?;
+            let Some(header) = self.header()? else {
+                return Ok(());
+            };
             let request = Request::parse(&header)
                 .ok_or_else(|| Ended::Protocol("something that is not a request".to_owned()))?;
             if request.command == CMD_DISC {
@@ -204,12 +206,14 @@ impl<D: Disk> Reader<'_, D> {
         }
     }
 
-    /// The next request's bytes. A client may be silent between requests for as long as it likes.
-    fn header(&mut self) -> Result<[u8; Request::SIZE], Ended> {
+    /// The next request's bytes; `None` when the client has closed the connection. It may be silent between requests for
+    /// as long as it likes.
+    fn header(&mut self) -> Result<Option<[u8; Request::SIZE]>, Ended> {
         let mut bytes = [0; Request::SIZE];
         let mut filled = 0;
         while filled < bytes.len() {
             match self.input.read(&mut bytes[filled..]) {
+                Ok(0) if filled == 0 => return Ok(None),
                 Ok(0) => return Err(Ended::Vanished),
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -217,7 +221,7 @@ impl<D: Disk> Reader<'_, D> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(bytes)
+        Ok(Some(bytes))
     }
 
     fn request(&mut self, request: Request) -> Result<(), Ended> {
