@@ -26,14 +26,14 @@ const GUEST_READS: [&str; 6] = [
     "hvmloader",
     "platform",
 ];
-/// Nodes the guest owns.
+/// Nodes the guest owns, also below directories that it does not: once removed by the guest they are gone.
 const GUEST_OWNS: [&str; 13] = [
     "control/shutdown",
     "control/feature-poweroff",
     "control/feature-reboot",
     "control/feature-suspend",
-    "control/feature-balloon",
-    "control/balloon-active",
+    "control/feature-s3",
+    "control/feature-s4",
     "control/sysrq",
     "device/suspend/event-channel",
     "data",
