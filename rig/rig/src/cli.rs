@@ -44,7 +44,7 @@ pub struct Run {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub cpus: u32,
     /// RAM of the guest in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(64..=65536))]
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(64..=3840))]
     pub memory: u64,
     /// What to tell of: off, error, warn, info (what the drivers print), debug, trace.
     #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = level)]
