@@ -62,6 +62,13 @@ fn driver(case: &str) -> Image {
         "in" => {
             driver.raw(&[0x66, 0xba, 0x10, 0x00, 0x31, 0xc0, 0x66, 0xed, RET]);
         }
+        // mov eax, [rip + x]; test eax, eax; jz -10; ret
+        "spin" => {
+            driver
+                .raw(&[0x8b, 0x05])
+                .raw(&(DATA - (TEXT + 6)).to_le_bytes());
+            driver.raw(&[0x85, 0xc0, 0x74, 0xf6, RET]);
+        }
         // cli; sti; mov rax, cr8; ret
         "cr8" => {
             driver.raw(&[0xfa, 0xfb, 0x44, 0x0f, 0x20, 0xc0, RET]);
@@ -230,6 +237,13 @@ fn in_a_process_of_its_own() {
         // SAFETY: the entry point is that of the case's driver, which ignores its arguments.
         let entry: nt_sys::DRIVER_INITIALIZE =
             unsafe { std::mem::transmute(module.entry().unwrap()) };
+        if case == "spin" {
+            let flag = module.base() + DATA as usize;
+            assert!(nt_host::ke::thread::run(0, move || {
+                // SAFETY: the driver's data is there until it ends.
+                unsafe { (flag as *mut u32).write_volatile(0x77) };
+            }));
+        }
         // SAFETY: as above.
         let status = unsafe { entry(null_mut(), null_mut()) };
         println!("status {status:#x}");
@@ -313,6 +327,11 @@ fn ports_reach_the_platform_device() {
 #[test]
 fn interrupt_flag_and_task_priority_are_the_virtual_cpus() {
     returns("cr8", 0);
+}
+
+#[test]
+fn a_driver_that_loops_without_a_call_is_interrupted() {
+    returns("spin", 0x77);
 }
 
 #[test]

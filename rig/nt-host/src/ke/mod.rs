@@ -55,6 +55,11 @@ pub fn poll() {
     }
 }
 
+/// As [`poll`], with a look at the clock: for a platform that interrupts driver code which has not polled for long.
+pub fn interrupted() {
+    deliver(true);
+}
+
 #[cold]
 fn deliver(look_at_clock: bool) {
     if look_at_clock {

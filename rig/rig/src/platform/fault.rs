@@ -7,6 +7,8 @@
 //!         └─ a jump to nowhere: the same, from the return address
 //!         └─ the rig itself: says so and aborts
 //! ```
+//! SIGUSR2 interrupts a driver that has not called the executive for long; elsewhere it does nothing.
+//!
 //! The handler has a stack of its own in each thread, since a driver's may be exhausted.
 
 use std::io::{self, Write};
@@ -22,7 +24,7 @@ use nt_host::pe::{modules, unwind};
 
 use super::emulate::Outcome;
 use super::registers::{RCX, RSP, Registers};
-use super::{Linux, vcpu};
+use super::{Linux, detour, vcpu};
 
 /// Bytes of a handler's stack: reports read debug information.
 const STACK: usize = 1 << 20;
@@ -43,6 +45,9 @@ const STATUS_INTEGER_DIVIDE_BY_ZERO: u64 = 0xC000_0094;
 const STATUS_PRIVILEGED_INSTRUCTION: u64 = 0xC000_0096;
 const STATUS_ASSERTION_FAILURE: u64 = 0xC000_0420;
 
+/// The signal that interrupts a driver.
+pub const NUDGE: libc::c_int = libc::SIGUSR2;
+
 static MACHINE: OnceLock<&'static Linux> = OnceLock::new();
 
 /// The machine of this process, once its signals are installed.
@@ -55,18 +60,22 @@ pub fn install(machine: &'static Linux) -> io::Result<()> {
     if MACHINE.set(machine).is_err() {
         return Err(io::Error::other("there is one machine in a process"));
     }
-    for signal in [
+    let faults = [
         libc::SIGILL,
         libc::SIGSEGV,
         libc::SIGBUS,
         libc::SIGFPE,
         libc::SIGTRAP,
-    ] {
+    ];
+    for signal in faults.into_iter().chain([NUDGE]) {
         // SAFETY: all zeroes are a valid value of this C structure.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-        action.sa_sigaction = handle as *const () as usize;
+        action.sa_sigaction = match signal {
+            NUDGE => nudged as *const () as usize,
+            _ => handle as *const () as usize,
+        };
         // Emulation may itself be interrupted, by a fault that it reports.
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | libc::SA_RESTART;
         // SAFETY: the action is initialised; the handler has the signature that SA_SIGINFO asks for.
         if unsafe { libc::sigaction(signal, &raw const action, null_mut()) } != 0 {
             return Err(io::Error::last_os_error());
@@ -104,6 +113,22 @@ extern "C" fn handle(signal: libc::c_int, _info: *mut libc::siginfo_t, context: 
         machine.signal(signal, cpu, &mut registers);
     } else {
         own_fault(signal, &registers);
+    }
+}
+
+extern "C" fn nudged(
+    _signal: libc::c_int,
+    _info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    // SAFETY: the kernel passes the interrupted thread's context, which nothing else uses.
+    let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+    let mut registers = Registers::new(context);
+    // A driver between two instructions holds no lock of the rig: this is as good a place as one of its calls.
+    if vcpu::current().is_some() && in_driver(registers.rip()) {
+        // SAFETY: driver code always has a stack, as an interrupt would need it; an exhausted one faults and is reported
+        // as the rig's own fault.
+        unsafe { registers.call(detour::nudge as *const () as u64) };
     }
 }
 

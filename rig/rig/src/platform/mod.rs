@@ -10,9 +10,9 @@
 //! Drivers run natively in vCPU threads, at user level.
 
 mod clock;
+mod detour;
 mod emulate;
 mod fault;
-mod hypercall;
 mod machine;
 pub mod memory;
 mod registers;
@@ -93,7 +93,10 @@ impl Linux {
     /// Starts the virtual CPUs; after [`nt_host::init`], once in a process. The threads end after [`nt_host::ke::stop`].
     pub fn start(&'static self) -> io::Result<Vec<JoinHandle<()>>> {
         fault::install(self)?;
-        (0..self.settings.cpus).map(vcpu::start).collect()
+        vcpu::watch(self)?;
+        (0..self.settings.cpus)
+            .map(|cpu| vcpu::start(self, cpu))
+            .collect()
     }
 
     /// The debug information of the drivers, for reports.
@@ -183,7 +186,7 @@ unsafe impl nt_host::Platform for Linux {
     }
 
     fn hypercall_entry(&self) -> Option<usize> {
-        Some(hypercall::entry as *const () as usize)
+        Some(detour::hypercall as *const () as usize)
     }
 
     fn readable(&self, address: u64, len: usize) -> bool {

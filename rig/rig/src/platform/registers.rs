@@ -83,6 +83,18 @@ impl<'a> Registers<'a> {
         self.word(REG_RIP)
     }
 
+    /// Goes on at `function`, which returns to where execution was. Code for Windows keeps nothing below RSP.
+    ///
+    /// # Safety
+    /// RSP points to a stack with room.
+    pub unsafe fn call(&mut self, function: u64) {
+        let rsp = self.get(RSP) - 8;
+        // SAFETY: the caller's promise.
+        unsafe { (rsp as *mut u64).write_unaligned(self.rip()) };
+        self.set(RSP, rsp);
+        self.words[REG_RIP as usize] = function as i64;
+    }
+
     /// Goes on behind an instruction of `length` bytes.
     pub fn skip(&mut self, length: usize) {
         self.words[REG_RIP as usize] += length as i64;

@@ -1,9 +1,17 @@
 //! Virtual CPUs: one host thread each, which sleeps when the executive has nothing to run and is kicked when it has.
+//!
+//! Interrupts and thread switches happen where a driver calls the executive. One that loops without a call is
+//! interrupted by a signal, which a watcher sends to a CPU that has not polled for a while.
 
 use std::cell::Cell;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nt_host::ke;
+
+use super::{Linux, fault};
 
 const RUNNING: u32 = 0;
 const KICKED: u32 = 1;
@@ -15,6 +23,8 @@ const ARCH_SET_GS: libc::c_int = 0x1001;
 /// The sleep of a virtual CPU, a futex.
 pub struct Vcpu {
     state: AtomicU32,
+    /// The host thread, 0 while there is none.
+    thread: AtomicI32,
 }
 
 impl Vcpu {
@@ -22,6 +32,18 @@ impl Vcpu {
     pub fn new() -> Self {
         Self {
             state: AtomicU32::new(RUNNING),
+            thread: AtomicI32::new(0),
+        }
+    }
+
+    /// Interrupts the CPU's thread if it is awake.
+    fn nudge(&self) {
+        let thread = self.thread.load(Ordering::Acquire);
+        if thread != 0 && self.state.load(Ordering::Acquire) != ASLEEP {
+            // SAFETY: takes no argument.
+            let process = unsafe { libc::getpid() };
+            // SAFETY: takes numbers only. A thread that has ended meanwhile is an error without effect.
+            unsafe { libc::syscall(libc::SYS_tgkill, process, thread, fault::NUDGE) };
         }
     }
 
@@ -76,18 +98,50 @@ pub fn current() -> Option<u32> {
     CURRENT.get()
 }
 
+/// How often the watcher looks.
+const WATCH: Duration = Duration::from_millis(2);
+/// After how many looks without a poll a CPU with nothing pending is interrupted too, so that threads take turns.
+const LONG: u32 = 10;
+
+/// Starts the watcher of the virtual CPUs.
+pub fn watch(machine: &'static Linux) -> io::Result<()> {
+    let watch = move || {
+        let mut seen = vec![(0, 0); machine.vcpus.len()];
+        loop {
+            std::thread::sleep(WATCH);
+            for (cpu, (vcpu, (polls, looks))) in (0..).zip(machine.vcpus.iter().zip(&mut seen)) {
+                let block = ke::processor_block(cpu);
+                let now = block.polls.load(Ordering::Relaxed);
+                *looks = if now == *polls { *looks + 1 } else { 0 };
+                *polls = now;
+                if *looks >= LONG || (*looks > 0 && block.pending.load(Ordering::Relaxed) != 0) {
+                    vcpu.nudge();
+                }
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("watcher".to_owned())
+        .spawn(watch)?;
+    Ok(())
+}
+
 /// Starts the thread of a virtual CPU.
-pub fn start(cpu: u32) -> io::Result<JoinHandle<()>> {
+pub fn start(machine: &'static Linux, cpu: u32) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name(format!("vcpu {cpu}"))
         .spawn(move || {
-            let block = std::ptr::from_ref(nt_host::ke::processor_block(cpu));
+            let block = std::ptr::from_ref(ke::processor_block(cpu));
             // SAFETY: GS is free in 64-bit Linux programs; this thread runs the CPU whose block it points to.
             let result = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, block) };
             assert_eq!(result, 0, "the GS base cannot be set");
-            super::fault::prepare_thread().expect("memory for a signal stack");
+            fault::prepare_thread().expect("memory for a signal stack");
             CURRENT.set(Some(cpu));
-            nt_host::ke::cpu_main(cpu);
+            let thread = &machine.vcpus[cpu as usize].thread;
+            // SAFETY: takes no argument.
+            thread.store(unsafe { libc::gettid() }, Ordering::Release);
+            ke::cpu_main(cpu);
+            thread.store(0, Ordering::Release);
             CURRENT.set(None);
         })
 }
