@@ -21,7 +21,11 @@ impl Stack {
         let guard = frames::allocate(PAGES as u64 + 1)?;
         // SAFETY: the frame was just allocated; nothing uses it.
         unsafe { platform().protect(frames::address(guard), 1, Protection::None) };
-        Some(Self { guard })
+        let stack = Self { guard };
+        // What former users left would look like return addresses to a stack walk.
+        // SAFETY: the frames behind the guard page were just allocated.
+        unsafe { stack.base().write_bytes(0, PAGES * PAGE_SIZE) };
+        Some(stack)
     }
 
     /// Its end, where the first push goes below.
