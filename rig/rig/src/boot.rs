@@ -49,6 +49,8 @@ pub struct Plan<'a> {
     pub packages: &'a Packages,
     /// The disks, xvda first.
     pub images: Vec<Claim>,
+    /// What to change about a disk's backend, by the disk's index.
+    pub configure: &'a dyn Fn(u32, &mut BlockConfig),
 }
 
 /// Why it did not boot.
@@ -126,7 +128,8 @@ pub fn boot(plan: Plan) -> Result<Machine, BootError> {
     let mut locks = Vec::new();
     for (index, claim) in (0..).zip(plan.images) {
         let (image, lock) = claim.into_parts();
-        let config = BlockConfig::new(index, image);
+        let mut config = BlockConfig::new(index, image);
+        (plan.configure)(index, &mut config);
         paths.push(Paths {
             frontend: config.vbd.frontend_path(),
             backend: config.vbd.backend_path(),

@@ -98,6 +98,7 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
         memory_mib: options.memory,
         packages: &packages,
         images,
+        configure: &|_, _| (),
     })?;
     let mut report = describe(&machine, &packages, &paths, options);
     report.boot_seconds = started.elapsed().as_secs_f64();

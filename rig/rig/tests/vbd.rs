@@ -1,0 +1,227 @@
+//! The shipped drivers against a block backend that lies: the disk may be lost, the machine may not, and every request
+//! comes back.
+//!
+//! The executive is one to a process, so each case runs in a process of its own: this test program again, with the
+//! name of the case in an environment variable.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use backends::block::{BlockConfig, Lie, Mischief};
+use rig::boot::{self, Plan};
+use rig::disk::{Disk, Io, Op};
+use rig::image::Claim;
+use rig::packages::Packages;
+use rig::port_disk::PortDisk;
+
+const CASE: &str = "RIG_VBD_CASE";
+/// The request at which the lie is told: well after the disk was recognised.
+const TURN: u64 = 300;
+/// Requests sent in all, and at a time.
+const REQUESTS: u64 = 600;
+const DEPTH: u64 = 16;
+/// Seconds after which the class driver has storport reset the disk.
+const PATIENCE: u32 = 3;
+
+fn dist() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/x64")
+}
+
+/// What became of the requests and of the machine.
+struct Outcome {
+    good: u64,
+    failed: u64,
+    findings: Vec<String>,
+}
+
+/// Boots, sends requests, waits for all of them, and takes the machine down.
+fn run(image: &Path, cpus: u32, configure: &dyn Fn(u32, &mut BlockConfig)) -> Outcome {
+    let mut packages = Packages::read(&dist()).expect("packages");
+    for inf in &mut packages.infs {
+        let text = String::from_utf8(inf.bytes.to_vec()).expect("an INF in ASCII");
+        let hasty = text.replace(
+            "TimeOutValue,0x00010001,120",
+            &format!("TimeOutValue,0x00010001,{PATIENCE}"),
+        );
+        inf.bytes = hasty.into_bytes().into();
+    }
+    let machine = boot::boot(Plan {
+        cpus,
+        memory_mib: 128,
+        packages: &packages,
+        images: vec![Claim::new(image).expect("an image")],
+        configure,
+    })
+    .expect("a booted machine");
+    let disk = machine.disks()[0].clone();
+    let (mut good, mut failed) = (0, 0);
+    for batch in 0..REQUESTS / DEPTH {
+        let (sender, receiver) = mpsc::channel();
+        for index in 0..DEPTH {
+            send(&disk, batch * DEPTH + index, sender.clone());
+        }
+        for _ in 0..DEPTH {
+            match receiver.recv_timeout(Duration::from_secs(90)) {
+                Ok(true) => good += 1,
+                Ok(false) => failed += 1,
+                Err(_) => panic!("a request is lost; {good} good and {failed} failed before it"),
+            }
+        }
+    }
+    drop(disk);
+    Outcome {
+        good,
+        failed,
+        findings: machine.shut_down(),
+    }
+}
+
+/// Writes a block, or reads one; tells whether that went well.
+fn send(disk: &Arc<PortDisk>, number: u64, answer: mpsc::Sender<bool>) {
+    let bytes = disk.info().block_size;
+    let mut buffer = disk.buffer(bytes as usize).expect("memory");
+    let write = number % 2 == 0;
+    if write {
+        for piece in rig::disk::Buffer::pieces(&mut buffer) {
+            piece.fill(number as u8);
+        }
+    }
+    disk.submit(Io {
+        op: if write { Op::Write } else { Op::Read },
+        block: number / 2,
+        blocks: 1,
+        buffer: Some(buffer),
+        done: Box::new(move |result, _| {
+            // The receiver may have given up.
+            let _ = answer.send(result.is_ok());
+        }),
+    });
+}
+
+/// What each case does to the backend, and what must come of it.
+fn case(name: &str, image: &Path) -> Result<(), String> {
+    let lie = match name {
+        "honest" => None,
+        "unknown-id" => Some(Lie::UnknownId),
+        "repeat" => Some(Lie::Repeat),
+        "overrun" => Some(Lie::Overrun),
+        "rewind" => Some(Lie::Rewind),
+        "error" => Some(Lie::Status(-1)),
+        "unsupported" => Some(Lie::Status(-2)),
+        "nonsense" => Some(Lie::Status(77)),
+        "operation" => Some(Lie::Operation(9)),
+        "no-event" => Some(Lie::NoEvent),
+        "close" => Some(Lie::Close),
+        "forget" => Some(Lie::Forget),
+        _ => return Err(format!("no case {name}")),
+    };
+    let configure = |_: u32, config: &mut BlockConfig| {
+        config
+            .mischief
+            .extend(lie.map(|lie| Mischief { request: TURN, lie }));
+    };
+    let Outcome {
+        good,
+        failed,
+        findings,
+    } = run(image, 2, &configure);
+    let as_it_must = match name {
+        // The disk is lost from there on.
+        "unknown-id" | "repeat" => good > 100 && failed > 100,
+        // The index is right again at the next answer, so that the driver may never have seen the wrong one.
+        "overrun" | "rewind" => good > 100,
+        "error" | "unsupported" | "nonsense" => failed == 1,
+        _ => failed == 0,
+    };
+    if !as_it_must {
+        return Err(format!("{good} requests were good and {failed} failed"));
+    }
+    if !findings.is_empty() {
+        return Err(findings.join("\n"));
+    }
+    Ok(())
+}
+
+/// Not a test of its own: what each test runs in a process.
+#[test]
+#[ignore = "run by the other tests"]
+fn child() {
+    let Ok(name) = std::env::var(CASE) else {
+        return;
+    };
+    let image = std::env::temp_dir().join(format!("winpv-vbd-{name}-{}.img", std::process::id()));
+    std::fs::File::create(&image)
+        .and_then(|file| file.set_len(8 << 20))
+        .expect("an image");
+    let result = case(&name, &image);
+    let _ = std::fs::remove_file(&image);
+    match result {
+        Ok(()) => exit(0),
+        Err(why) => {
+            eprintln!("{why}");
+            exit(1);
+        }
+    }
+}
+
+fn check(name: &str) {
+    if !dist().join("xenvbd.sys").exists() {
+        eprintln!("SKIPPED: there is no dist/x64/xenvbd.sys; run ./x build");
+        return;
+    }
+    let program = std::env::current_exe().expect("this program");
+    let output = Command::new(program)
+        .args(["child", "--exact", "--ignored", "--nocapture"])
+        .env(CASE, name)
+        .output()
+        .expect("a process");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {}\n{text}", output.status);
+}
+
+#[test]
+fn an_honest_backend_serves_everything() {
+    check("honest");
+}
+
+#[test]
+fn answers_nobody_waits_for_cost_the_disk_only() {
+    check("unknown-id");
+    check("repeat");
+}
+
+#[test]
+fn impossible_ring_indices_cost_the_disk_only() {
+    check("overrun");
+    check("rewind");
+}
+
+#[test]
+fn a_failed_request_fails_alone() {
+    check("error");
+    check("unsupported");
+    check("nonsense");
+}
+
+#[test]
+fn the_operation_in_an_answer_means_nothing() {
+    check("operation");
+}
+
+#[test]
+fn a_lost_event_delays_requests_only() {
+    check("no-event");
+}
+
+#[test]
+fn a_backend_that_closes_is_connected_again() {
+    check("close");
+}
+
+#[test]
+#[ignore = "waits for time-outs, half a minute"]
+fn a_forgotten_request_is_sent_again() {
+    check("forget");
+}
