@@ -208,8 +208,19 @@ impl Call {
 /// # Safety
 /// `irp` is an IRP that the caller holds.
 pub unsafe extern "win64" fn IofCompleteRequest(irp: *mut IRP, _boost: CCHAR) {
+    let caller = crate::ke::processor::caller();
     bugcheck::irql_at_most("IofCompleteRequest", DISPATCH_LEVEL);
     irp::demand(irp, "IofCompleteRequest");
+    demand_holder(irp, caller);
+    // SAFETY: the caller's promise.
+    unsafe { complete(irp) };
+}
+
+/// Completes a request for a driver of the host: IofCompleteRequest but for the look at who calls.
+///
+/// # Safety
+/// `irp` is an IRP that the caller holds.
+pub(super) unsafe fn complete(irp: *mut IRP) {
     // SAFETY: just found to be an IRP.
     let fields = unsafe { irp::fields(irp) };
     if fields.CurrentLocation > fields.StackCount {
@@ -273,6 +284,31 @@ pub unsafe extern "win64" fn IofCompleteRequest(irp: *mut IRP, _boost: CCHAR) {
     unsafe { finish(irp) };
 }
 
+/// Checks that the IRP is at the driver that completes it.
+fn demand_holder(irp: *mut IRP, caller: u32) {
+    if caller == 0 {
+        return;
+    }
+    // SAFETY: the callers have found it to be an IRP.
+    let level = unsafe { irp::fields(irp) }.CurrentLocation;
+    let calls = CALLS.lock();
+    let here = calls
+        .open
+        .iter()
+        .filter(|call| call.irp == irp as usize && call.level == level && call.completed.is_none());
+    let devices: Vec<usize> = here.map(|call| call.device).collect();
+    drop(calls);
+    let holds =
+        |device: &usize| super::device::module_of(*device as *mut DEVICE_OBJECT) == Some(caller);
+    if !devices.is_empty() && !devices.iter().any(holds) {
+        let name = crate::pe::modules::name_of(caller);
+        bugcheck::breach(format_args!(
+            "{name} completes an IRP that is at {}",
+            holder(irp)
+        ));
+    }
+}
+
 /// Clears a location that was completed, as Windows does so that no routine runs twice.
 fn forget(location: &mut IO_STACK_LOCATION) {
     location.MinorFunction = 0;
@@ -332,7 +368,7 @@ pub(super) unsafe extern "win64" fn invalid_request(
     // SAFETY: a dispatch routine holds the IRP it was given.
     unsafe { irp::fields(irp) }.IoStatus.Status = STATUS_INVALID_DEVICE_REQUEST;
     // SAFETY: as above.
-    unsafe { IofCompleteRequest(irp, 0) };
+    unsafe { complete(irp) };
     STATUS_INVALID_DEVICE_REQUEST
 }
 

@@ -442,6 +442,13 @@ fn driver_of(device: *mut DEVICE_OBJECT) -> *mut DRIVER_OBJECT {
     unsafe { object(device) }.DriverObject
 }
 
+/// The module number of a device's driver; none for a pointer that is no device, or a driver of the host.
+pub fn module_of(device: *mut DEVICE_OBJECT) -> Option<u32> {
+    is_device(device)
+        .then(|| driver_of(device))
+        .and_then(super::driver::module_of)
+}
+
 /// The device objects of a driver that still exist.
 ///
 /// # Safety

@@ -182,6 +182,15 @@ pub fn name(object: *mut DRIVER_OBJECT) -> String {
     )
 }
 
+/// The module number of a driver's image; none for a driver of the host.
+pub fn module_of(object: *mut DRIVER_OBJECT) -> Option<u32> {
+    let drivers = DRIVERS.lock();
+    let found = drivers
+        .iter()
+        .find(|driver| driver.object == object as usize);
+    found.and_then(|driver| driver.image).map(|image| image.id)
+}
+
 /// Whether a service's driver is loaded from an image (rather than part of the host).
 pub fn has_image(service: &str) -> bool {
     let drivers = DRIVERS.lock();

@@ -8,13 +8,16 @@ use nt_sys::{
     STATUS_MORE_PROCESSING_REQUIRED, STATUS_PENDING, STATUS_SUCCESS,
 };
 
-use super::complete::{IofCallDriver, IofCompleteRequest};
+use super::complete::{self, IofCallDriver};
 use super::irp;
 use crate::ke::event::Event;
 use crate::ke::wait::Timeout;
 
 /// An IRP that a dispatch routine was given and has neither completed nor passed on.
 pub struct Incoming(*mut IRP);
+
+// SAFETY: an IRP may be completed or passed on by any thread; whoever has the value is the only one to do so.
+unsafe impl Send for Incoming {}
 
 impl Incoming {
     /// Takes hold of a dispatch routine's IRP.
@@ -72,7 +75,7 @@ impl Incoming {
     pub fn finish(self) -> NTSTATUS {
         let status = self.outcome().0;
         // SAFETY: the IRP is at this driver (`new`), which gives it up here.
-        unsafe { IofCompleteRequest(self.0, 0) };
+        unsafe { complete::complete(self.0) };
         status
     }
 
