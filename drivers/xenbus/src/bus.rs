@@ -63,13 +63,17 @@ impl Bus {
 
     /// Stops what [`Bus::start`] started, in the reverse order. What a child still holds is left. PASSIVE_LEVEL.
     pub fn stop(&self) {
-        self.console.stop(self);
-        self.store.stop(self);
+        let console = self.console.stop(self);
+        let store = self.store.stop(self);
         self.gnttab.stop();
-        // SAFETY: the store's and the console's were xenbus' own channels.
-        unsafe { self.evtchn.stop(self) };
-        // SAFETY: the event channels are off; if they are not, a client holds them, and so this.
-        unsafe { self.shared_info.stop() };
+        if !console || !store {
+            return;
+        }
+        // SAFETY: the store and the console have closed their channels.
+        if unsafe { self.evtchn.stop(self) } {
+            // SAFETY: the event channels are off.
+            unsafe { self.shared_info.stop() };
+        }
     }
 
     /// The first half of a resume: HIGH_LEVEL, this processor alone.

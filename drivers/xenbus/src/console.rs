@@ -106,20 +106,21 @@ impl Console {
         outcome
     }
 
-    /// Disconnects, unless a client still holds the interface. PASSIVE_LEVEL.
-    pub fn stop(&self, bus: &Bus) {
+    /// Disconnects, unless a client still holds the interface. Tells whether it has. PASSIVE_LEVEL.
+    pub fn stop(&self, bus: &Bus) -> bool {
         let Some(state) = self.running.get() else {
-            return;
+            return true;
         };
         if self.references.count() != 0 {
             nt::warning!("{} references are left", self.references.count());
-            return;
+            return false;
         }
         state.close_channel(bus);
         state.dpc.cancel();
         Dpc::flush_all();
         // SAFETY: no client is left, the channel is closed, and its DPC has run.
         drop(unsafe { self.running.stop() });
+        true
     }
 
     /// After a resume: finds the console again. DISPATCH_LEVEL.

@@ -94,17 +94,18 @@ impl Evtchn {
         Ok(())
     }
 
-    /// Ends the delivery of events and frees the channels, unless a client still holds the interface. PASSIVE_LEVEL.
+    /// Ends the delivery of events and frees the channels, unless a client still holds the interface. Tells whether it
+    /// has. PASSIVE_LEVEL.
     ///
     /// # Safety
     /// The channels which xenbus itself opened are closed.
-    pub unsafe fn stop(&self, bus: &Bus) {
+    pub unsafe fn stop(&self, bus: &Bus) -> bool {
         let Some(state) = self.running.get() else {
-            return;
+            return true;
         };
         if self.references.count() != 0 {
             nt::warning!("{} references are left", self.references.count());
-            return;
+            return false;
         }
         // Xen has no way to take an upcall vector back: it stays unused, since no port can raise an event any more.
         if let Some(bits) = bus.shared_info.two_level() {
@@ -123,6 +124,7 @@ impl Evtchn {
         nt::Dpc::flush_all();
         // SAFETY: no client is left, no interrupt comes and none is inside.
         drop(unsafe { self.running.stop() });
+        true
     }
 
     /// After a resume: no port of before is ours any more. HIGH_LEVEL, alone on the machine.

@@ -41,7 +41,8 @@ pub struct Fdo {
     pub(crate) physical: DeviceObject,
     /// What this device is attached to.
     lower: Running<DeviceObject>,
-    pub(crate) pci: BusInterface,
+    /// The PCI bus's standard interface, until the device is removed.
+    pub(crate) pci: Running<BusInterface>,
     pub(crate) platform: Platform,
     /// Only the active device has a bus.
     bus: Option<Arc<Bus>>,
@@ -96,7 +97,7 @@ impl Fdo {
             driver: *driver,
             physical: physical.clone(),
             lower: Running::new(),
-            pci,
+            pci: Running::new(),
             platform,
             bus,
             pnp: SpinLock::new(State::new(PnpState::Added)),
@@ -107,6 +108,7 @@ impl Fdo {
             device_states: SpinLock::new(states),
             usage: [const { AtomicU32::new(0) }; 3],
         })?;
+        fdo.pci.start(pci)?;
         let device =
             OwnedDevice::create(driver, DeviceOptions::BUS, Node::Function(Arc::clone(&fdo)))?;
         fdo.lower.start(device.attach(physical)?)?;

@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 use nt::{NtStatus, Pages, Result};
 
-/// Frames without memory, mapped one behind the other.
+/// Frames without memory. Their mapping is one range of virtual addresses.
 #[derive(Debug)]
 pub struct Hole {
     /// Taken in the drop.
@@ -14,9 +14,18 @@ pub struct Hole {
 }
 
 impl Hole {
-    /// Makes a hole of `count` consecutive frames. PASSIVE_LEVEL.
+    /// Makes a hole of `count` frames, anywhere. PASSIVE_LEVEL.
     pub fn new(count: usize) -> Result<Hole> {
-        let pages = Pages::allocate_contiguous(count)?;
+        Self::of(Pages::allocate(count)?)
+    }
+
+    /// Makes a hole of `count` frames that follow each other. PASSIVE_LEVEL.
+    pub fn contiguous(count: usize) -> Result<Hole> {
+        Self::of(Pages::allocate_contiguous(count)?)
+    }
+
+    fn of(pages: Pages) -> Result<Hole> {
+        let count = pages.count();
         let mut pfns = copy(pages.pfns())?;
         // SAFETY: the pages are new and nobody uses them; from here on they are touched only where Xen puts something.
         let gone = unsafe { xen_api::decrease_reservation(&mut pfns) }? as usize;

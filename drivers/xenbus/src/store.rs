@@ -159,10 +159,10 @@ impl Store {
         Ok(())
     }
 
-    /// Disconnects, unless a client still holds the interface. PASSIVE_LEVEL.
-    pub fn stop(&self, bus: &Bus) {
+    /// Disconnects, unless a client still holds the interface. Tells whether it has. PASSIVE_LEVEL.
+    pub fn stop(&self, bus: &Bus) -> bool {
         let Some(state) = self.running.get() else {
-            return;
+            return true;
         };
         let buffers = self.buffers.load(Ordering::Relaxed);
         if self.references.count() != 0 || buffers != 0 {
@@ -170,7 +170,7 @@ impl Store {
                 "{} references, {buffers} buffers are left",
                 self.references.count()
             );
-            return;
+            return false;
         }
         self.close_channel(bus, state);
         state.dpc.cancel();
@@ -183,6 +183,7 @@ impl Store {
         {
             nt::warning!("watches or transactions are left");
         }
+        true
     }
 
     fn open_channel(&self, bus: &Bus) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::Child;
 use crate::fdo::Fdo;
 use alloc::sync::Arc;
-use nt::interface::{InterfaceRequest, guid};
+use nt::interface::{BusInterface, InterfaceRequest, guid};
 use nt::{Irp, NtStatus, Result};
 use nt_sys::{
     BOOLEAN, BUS_INTERFACE_STANDARD, FALSE, GUID_BUS_INTERFACE_STANDARD, PCIBus, PHYSICAL_ADDRESS,
@@ -60,13 +60,14 @@ impl Child {
     }
 }
 
-/// The platform device behind the standard interface's context; its own bus answers for the child.
+/// The interface of the platform device's own bus, which answers for the child.
 ///
 /// # Safety
 /// As every function here: `context` is the one of the table, and the holder has a reference to it.
-unsafe fn platform<'a>(context: PVOID) -> &'a Fdo {
+unsafe fn platform<'a>(context: PVOID) -> Option<&'a BUS_INTERFACE_STANDARD> {
     // SAFETY: the caller's duty.
-    unsafe { &*context.cast::<Fdo>() }
+    let fdo = unsafe { &*context.cast::<Fdo>() };
+    fdo.pci.get().map(BusInterface::table)
 }
 
 unsafe extern "win64" fn reference(context: PVOID) {
@@ -87,7 +88,9 @@ unsafe extern "win64" fn translate_bus_address(
     translated: *mut PHYSICAL_ADDRESS,
 ) -> BOOLEAN {
     // SAFETY: see `platform`.
-    let table = unsafe { platform(context) }.pci.table();
+    let Some(table) = (unsafe { platform(context) }) else {
+        return FALSE;
+    };
     let Some(function) = table.TranslateBusAddress else {
         return FALSE;
     };
@@ -101,7 +104,9 @@ unsafe extern "win64" fn get_dma_adapter(
     map_registers: *mut u32,
 ) -> PVOID {
     // SAFETY: see `platform`.
-    let table = unsafe { platform(context) }.pci.table();
+    let Some(table) = (unsafe { platform(context) }) else {
+        return core::ptr::null_mut();
+    };
     let Some(function) = table.GetDmaAdapter else {
         return core::ptr::null_mut();
     };
@@ -126,7 +131,9 @@ unsafe extern "win64" fn set_bus_data(
     length: u32,
 ) -> u32 {
     // SAFETY: see `platform`.
-    let table = unsafe { platform(context) }.pci.table();
+    let Some(table) = (unsafe { platform(context) }) else {
+        return 0;
+    };
     let Some(function) = table.SetBusData else {
         return 0;
     };
@@ -142,7 +149,9 @@ unsafe extern "win64" fn get_bus_data(
     length: u32,
 ) -> u32 {
     // SAFETY: see `platform`.
-    let table = unsafe { platform(context) }.pci.table();
+    let Some(table) = (unsafe { platform(context) }) else {
+        return 0;
+    };
     let Some(function) = table.GetBusData else {
         return 0;
     };

@@ -91,13 +91,14 @@ impl Child {
         } else {
             PnpState::Enumerated
         });
-        // A class that xenstore still names is made anew.
-        self.fdo.rescan();
+        let fdo = Arc::clone(&self.fdo);
         let status = irp.complete(NtStatus::SUCCESS);
         if gone {
-            self.fdo.disown(&self);
+            fdo.disown(&self);
             self.delete();
         }
+        // A class that xenstore still names is made anew.
+        fdo.rescan();
         status
     }
 

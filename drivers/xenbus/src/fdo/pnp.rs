@@ -103,6 +103,8 @@ impl Fdo {
         if self.bus.is_some() {
             crate::active::clear();
         }
+        // SAFETY: the children, which could use it, have gone.
+        drop(unsafe { self.pci.stop() });
         irp.set_status(NtStatus::SUCCESS);
         let status = self.pass_down(irp);
         nt::info!("{self:?} is gone");

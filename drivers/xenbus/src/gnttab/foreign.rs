@@ -53,7 +53,7 @@ impl Gnttab {
         if Irql::current() != Irql::PASSIVE {
             return Err(NtStatus::NOT_SUPPORTED);
         }
-        let hole = Hole::new(references.len())?;
+        let hole = Hole::contiguous(references.len())?;
         let pfn = hole.pfn(0).ok_or(NtStatus::INVALID_PARAMETER)?;
         let address = pfn
             .checked_shl(PAGE_SHIFT)
