@@ -52,6 +52,7 @@ impl Bus {
     pub fn start(self: &Arc<Bus>, vectors: Vectors) -> Result<()> {
         self.shared_info.start()?;
         self.evtchn.start(self, vectors)?;
+        self.debug.start(self);
         self.gnttab.start()?;
         self.store.start(self)?;
         // A guest does without a console.
@@ -66,10 +67,11 @@ impl Bus {
         let console = self.console.stop(self);
         let store = self.store.stop(self);
         self.gnttab.stop();
+        self.debug.stop(self);
         if !console || !store {
             return;
         }
-        // SAFETY: the store and the console have closed their channels.
+        // SAFETY: the store, the console and the debug key have closed their channels.
         if unsafe { self.evtchn.stop(self) } {
             // SAFETY: the event channels are off.
             unsafe { self.shared_info.stop() };
@@ -86,6 +88,7 @@ impl Bus {
     /// The second half of a resume: DISPATCH_LEVEL, the other processors held.
     pub fn resume_late(&self) {
         self.evtchn.resume_late(self);
+        self.debug.resume_late(self);
         self.store.resume_late(self);
         self.console.resume_late(self);
     }

@@ -62,6 +62,11 @@ impl<T: Copy + Send> Callbacks<T> {
         self.list.lock()
     }
 
+    /// The list, at HIGH_LEVEL, unless somebody else has it: for a bug check, which may have interrupted its holder.
+    pub fn try_lock(&self) -> Option<HighLockGuard<'_, Vec<Box<T>>>> {
+        self.list.try_lock()
+    }
+
     /// A copy of the callback with this number. Any IRQL.
     pub fn nth(&self, index: usize) -> Option<T> {
         self.list.lock().get(index).map(|callback| **callback)

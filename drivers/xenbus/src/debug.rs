@@ -1,18 +1,21 @@
-//! DEBUG: callbacks by which drivers dump their state on request.
+//! DEBUG: callbacks by which drivers dump their state: on request, by the toolstack's debug key, and on a bug check.
 //!
 //! Every method's duty: `this` is a table that this driver filled in, a callback is a handle that Register gave, strings
 //! are NUL-terminated, and other pointers are what the table's documentation says.
 
-use crate::bus::{context, give_back};
+use crate::bus::{Bus, context, give_back};
 use crate::callbacks::Callbacks;
 use crate::cstr::cstr;
+use crate::evtchn::{self as event, Channel, Kind};
 use crate::running::References;
+use alloc::boxed::Box;
 use core::ffi::{c_char, c_void};
 use core::mem::transmute;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use nt::NtStatus;
+use nt::{BugCheckCallback, NtStatus, SpinLock};
 use pv_interfaces::debug::{DebugCallback as Handle, DebugFunction, DebugV1, Printf};
 use pv_interfaces::{Interface, This};
+use xen_abi::evtchn::VIRQ_DEBUG;
 use xen_api::LOG_LEVEL_INFO;
 
 /// Longest prefix in bytes.
@@ -25,7 +28,13 @@ pub struct Debug {
     callbacks: Callbacks<Callback>,
     /// The callback that runs, for the prefix of its lines.
     running: AtomicPtr<Callback>,
+    /// The channel of the debug key, VIRQ_DEBUG.
+    key: AtomicPtr<Channel>,
+    registration: SpinLock<Option<BugCheckCallback>>,
 }
+
+/// The subsystem that a bug check calls. There is one active platform device.
+static CRASHING: AtomicPtr<Debug> = AtomicPtr::new(core::ptr::null_mut());
 
 /// A client's callback. Its address is the client's handle.
 #[derive(Clone, Copy, Debug)]
@@ -46,22 +55,117 @@ impl Debug {
             references: References::new(),
             callbacks: Callbacks::new(),
             running: AtomicPtr::new(core::ptr::null_mut()),
+            key: AtomicPtr::new(core::ptr::null_mut()),
+            registration: SpinLock::new(None),
+        }
+    }
+
+    /// Listens for the debug key and for bug checks. A machine does without either. PASSIVE_LEVEL.
+    pub fn start(&self, bus: &Bus) {
+        let missing = self.registration.lock().is_none();
+        if missing {
+            match BugCheckCallback::register(c"XENBUS", crashed) {
+                Ok(registration) => {
+                    CRASHING.store(core::ptr::from_ref(self).cast_mut(), Ordering::Release);
+                    *self.registration.lock() = Some(registration);
+                }
+                Err(status) => nt::warning!("no callback on bug checks: {status}"),
+            }
+        }
+        self.open_key(bus);
+    }
+
+    /// Undoes [`Debug::start`]. PASSIVE_LEVEL.
+    pub fn stop(&self, bus: &Bus) {
+        self.close_key(bus);
+        let registration = self.registration.lock().take();
+        drop(registration);
+        CRASHING.store(core::ptr::null_mut(), Ordering::Release);
+    }
+
+    /// After a resume: listens for the debug key again. DISPATCH_LEVEL.
+    pub fn resume_late(&self, bus: &Bus) {
+        self.close_key(bus);
+        self.open_key(bus);
+    }
+
+    fn open_key(&self, bus: &Bus) {
+        if !self.key.load(Ordering::Acquire).is_null() {
+            return;
+        }
+        // SAFETY: the argument lives as long as the bus, which closes the channel before it goes.
+        let callback =
+            unsafe { event::Callback::new(requested, core::ptr::from_ref(self).cast_mut().cast()) };
+        match bus
+            .evtchn
+            .open(bus, Kind::Virq(VIRQ_DEBUG, 0), false, callback)
+        {
+            Ok(channel) => {
+                self.key
+                    .store(core::ptr::from_ref(channel).cast_mut(), Ordering::Release);
+                channel.unmask(bus, false, true);
+            }
+            Err(status) => nt::warning!("no debug key: {status}"),
+        }
+    }
+
+    fn close_key(&self, bus: &Bus) {
+        let channel = self.key.swap(core::ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: null or a channel that `open_key` opened.
+        if let Some(channel) = unsafe { channel.as_ref() } {
+            bus.evtchn.close(bus, channel);
         }
     }
 
     /// Runs one callback, or all. Any IRQL.
     fn trigger(&self, only: Option<*const Callback>) {
-        let callbacks = self.callbacks.lock();
-        for callback in callbacks.iter() {
+        self.run(&self.callbacks.lock(), only, false);
+    }
+
+    fn run(&self, callbacks: &[Box<Callback>], only: Option<*const Callback>, crashing: bool) {
+        for callback in callbacks {
             let address: *const Callback = &raw const **callback;
             if only.is_some_and(|only| !core::ptr::eq(only, address)) {
                 continue;
             }
+            if !callback.is_loaded() {
+                nt::warning!("a callback's driver is not there any more");
+                continue;
+            }
             self.running.store(address.cast_mut(), Ordering::Relaxed);
             // SAFETY: the client's function and argument, until it deregisters them.
-            unsafe { (callback.function)(callback.argument, 0) };
+            unsafe { (callback.function)(callback.argument, crashing.into()) };
         }
         self.running.store(core::ptr::null_mut(), Ordering::Relaxed);
+    }
+}
+
+impl Callback {
+    /// Whether the function lies in a loaded driver.
+    fn is_loaded(&self) -> bool {
+        let address = self.function as usize;
+        let (mut name, mut offset) = (core::ptr::null(), 0);
+        // SAFETY: the out parameters are live.
+        unsafe { xen_api::ModuleLookup(address, &mut name, &mut offset) };
+        !name.is_null()
+    }
+}
+
+/// The callback of the debug key.
+unsafe extern "win64" fn requested(_: *mut c_void, argument: *mut c_void) -> u8 {
+    // SAFETY: `open_key` passed the subsystem.
+    unsafe { &*argument.cast::<Debug>() }.trigger(None);
+    1
+}
+
+/// The machine is about to stop: all callbacks run, unless the crash happened in one.
+fn crashed() {
+    // SAFETY: null or the subsystem that registered this function and has not stopped since.
+    let Some(debug) = (unsafe { CRASHING.load(Ordering::Acquire).as_ref() }) else {
+        return;
+    };
+    if let Some(callbacks) = debug.callbacks.try_lock() {
+        debug.run(&callbacks, None, true);
     }
 }
 
