@@ -50,6 +50,7 @@ impl Bus {
 
     /// Starts what needs Xen: the step from D3 to D0. PASSIVE_LEVEL.
     pub fn start(self: &Arc<Bus>, vectors: Vectors) -> Result<()> {
+        self.caches.start(self)?;
         self.shared_info.start()?;
         self.evtchn.start(self, vectors)?;
         self.debug.start(self);
@@ -64,6 +65,7 @@ impl Bus {
 
     /// Stops what [`Bus::start`] started, in the reverse order. What a child still holds is left. PASSIVE_LEVEL.
     pub fn stop(&self) {
+        self.caches.stop();
         let console = self.console.stop(self);
         let store = self.store.stop(self);
         self.gnttab.stop();

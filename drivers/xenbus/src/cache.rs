@@ -2,16 +2,20 @@
 //!
 //! Each object is a pool block of its own with a short head before it, by which the object that a client puts back is
 //! known again. The bookkeeping is `core/cache`; the client's lock guards the depot, a lock of its own each magazine.
+//! A thread looks after all caches: it fills what is below its reservation, and gives back what nobody needs.
 
 mod table;
 
+use crate::bus::Bus;
 use crate::running::References;
+use crate::worker::Worker;
 use ::cache::{Depot, Error, Magazine};
-use alloc::boxed::Box;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr::NonNull;
-use nt::{NtStatus, RaisedIrql, Result, SpinLock, processor, try_box};
+use core::time::Duration;
+use nt::{NtStatus, RaisedIrql, Result, SpinLock, processor, try_arc};
 use nt_sys::imports::{ExAllocatePoolWithTag, ExFreePoolWithTag};
 use pv_interfaces::cache::{Ctor, Dtor, LockFn};
 pub use table::{V1, V2};
@@ -24,14 +28,78 @@ const HELD: u64 = u64::from_le_bytes(*b"XenObjct");
 /// The subsystem.
 #[derive(Debug)]
 pub struct Caches {
-    pub references: References,
+    references: References,
+    list: SpinLock<Vec<Weak<Cache>>>,
+    monitor: SpinLock<Option<Worker>>,
 }
+
+/// How often the thread looks.
+const PERIOD: Duration = Duration::from_secs(5);
 
 impl Caches {
     /// No clients.
     pub const fn new() -> Self {
         Self {
             references: References::new(),
+            list: SpinLock::new(Vec::new()),
+            monitor: SpinLock::new(None),
+        }
+    }
+
+    /// Starts the thread. PASSIVE_LEVEL.
+    pub fn start(&self, bus: &Arc<Bus>) -> Result<()> {
+        let running = self.monitor.lock().is_some();
+        if !running {
+            let bus = Arc::clone(bus);
+            let worker = Worker::every(PERIOD, move || bus.caches.tend())?;
+            *self.monitor.lock() = Some(worker);
+        }
+        Ok(())
+    }
+
+    /// Stops the thread. PASSIVE_LEVEL.
+    pub fn stop(&self) {
+        let worker = self.monitor.lock().take();
+        drop(worker);
+    }
+
+    /// Makes a cache. IRQL ≤ DISPATCH_LEVEL.
+    pub fn create(
+        &self,
+        size: u32,
+        reservation: u32,
+        cap: u32,
+        client: Client,
+    ) -> Result<Arc<Cache>> {
+        let cache = try_arc(Cache::new(size, reservation, cap, client)?)?;
+        let mut list = self.list.lock();
+        list.try_reserve(1)?;
+        list.push(Arc::downgrade(&cache));
+        Ok(cache)
+    }
+
+    /// Ends a cache. `false` if clients still hold objects, which then stay with what they need.
+    pub fn destroy(&self, cache: Arc<Cache>) -> bool {
+        let mut list = self.list.lock();
+        list.retain(|other| !core::ptr::eq(other.as_ptr(), Arc::as_ptr(&cache)));
+        drop(list);
+        let empty = cache.close();
+        if !empty {
+            let _kept = Arc::into_raw(cache);
+        }
+        empty
+    }
+
+    /// Looks after all caches once. PASSIVE_LEVEL.
+    fn tend(&self) {
+        let mut index = 0usize;
+        loop {
+            let cache = self.list.lock().get(index).map(Weak::upgrade);
+            let Some(cache) = cache else { return };
+            if let Some(cache) = cache {
+                cache.tend();
+            }
+            index = index.saturating_add(1);
         }
     }
 }
@@ -105,36 +173,28 @@ pub struct Cache {
     client: Client,
     magazines: Vec<SpinLock<Magazine<Object>>>,
     depot: SpinLock<Depot<Object>>,
+    /// Whether the client has given the cache up. Held while the thread calls the client's functions.
+    closed: SpinLock<bool>,
 }
 
 impl Cache {
     /// A cache of objects of `size` bytes. `reservation` of them are allocated at once, `cap` (unless 0) is the most.
     /// IRQL ≤ DISPATCH_LEVEL.
-    pub fn new(size: u32, reservation: u32, cap: u32, client: Client) -> Result<Box<Cache>> {
+    fn new(size: u32, reservation: u32, cap: u32, client: Client) -> Result<Cache> {
         let size = (size as usize).next_multiple_of(size_of::<usize>());
         let mut depot = Depot::new(reservation, cap).map_err(status_of)?;
-        for _ in 0..depot.shortage() {
-            let permit = depot.permit().map_err(status_of)?;
-            match Object::allocate(size) {
-                Ok(object) => {
-                    depot.adopt(permit);
-                    depot.give(object);
-                }
-                Err(status) => {
-                    depot.withdraw(permit);
-                    return Err(status);
-                }
-            }
-        }
+        fill(&mut depot, size)?;
         let mut magazines = Vec::new();
         let count = processor::maximum_count() as usize;
         magazines.try_reserve_exact(count)?;
         magazines.extend((0..count).map(|_| SpinLock::new(Magazine::default())));
-        try_box(Cache {
+        let closed = SpinLock::new(false);
+        Ok(Cache {
             size,
             client,
             magazines,
             depot: SpinLock::new(depot),
+            closed,
         })
     }
 
@@ -239,28 +299,66 @@ impl Cache {
         }
     }
 
-    /// Frees everything. `false` if clients still hold objects, which then stay with what they need.
-    pub fn destroy(self: Box<Self>) -> bool {
-        let _here = RaisedIrql::dispatch();
+    /// Frees everything. Tells whether clients have put back all objects.
+    fn close(&self) -> bool {
+        let mut closed = self.closed.lock();
+        *closed = true;
         self.with_client_lock(false, || {
             while let Some(object) = self.steal() {
                 self.depot.lock().give(object);
             }
-            loop {
-                let object = self.depot.lock().retire();
-                match object {
-                    Some(object) => self.discard(object),
-                    None => break,
-                }
-            }
+            self.retire(usize::MAX);
         });
         let left = self.depot.lock().total();
         if left != 0 {
             nt::error!("a cache is destroyed while {left} of its objects are out");
-            let _kept = Box::into_raw(self);
         }
         left == 0
     }
+
+    /// Fills the cache up to its reservation, or gives back what nobody needs.
+    fn tend(&self) {
+        let closed = self.closed.lock();
+        if *closed {
+            return;
+        }
+        if let Err(status) = fill(&mut self.depot.lock(), self.size) {
+            nt::warning!("filling a cache: {status}");
+        }
+        let surplus = self.depot.lock().surplus();
+        if surplus != 0 {
+            self.with_client_lock(false, || self.retire(surplus));
+        }
+    }
+
+    /// Frees at most `most` free objects.
+    fn retire(&self, most: usize) {
+        for _ in 0..most {
+            let object = self.depot.lock().retire();
+            match object {
+                Some(object) => self.discard(object),
+                None => return,
+            }
+        }
+    }
+}
+
+/// Adds objects up to the reservation. They are constructed when they are first handed out.
+fn fill(depot: &mut Depot<Object>, size: usize) -> Result<()> {
+    for _ in 0..depot.shortage() {
+        let permit = depot.permit().map_err(status_of)?;
+        match Object::allocate(size) {
+            Ok(object) => {
+                depot.adopt(permit);
+                depot.give(object);
+            }
+            Err(status) => {
+                depot.withdraw(permit);
+                return Err(status);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn status_of(error: Error) -> NtStatus {

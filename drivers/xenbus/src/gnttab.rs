@@ -7,10 +7,12 @@
 mod foreign;
 mod table;
 
+use crate::bus::Bus;
 use crate::cache::{Cache, Client};
 use crate::hole::Hole;
 use crate::running::{References as Count, Running};
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr::NonNull;
@@ -203,8 +205,8 @@ enum EntryState {
 /// A client's cache of references.
 #[derive(Debug)]
 struct GrantCache {
-    cache: Option<Box<Cache>>,
-    gnttab: *const Gnttab,
+    cache: Option<Arc<Cache>>,
+    bus: *const Bus,
     acquire_lock: LockFn,
     release_lock: LockFn,
     argument: *mut c_void,
@@ -212,17 +214,16 @@ struct GrantCache {
 
 impl GrantCache {
     fn new(
-        gnttab: &Gnttab,
+        bus: &Bus,
         reservation: u32,
         cap: u32,
         acquire_lock: LockFn,
         release_lock: LockFn,
         argument: *mut c_void,
     ) -> Result<Box<GrantCache>> {
-        let gnttab = core::ptr::from_ref(gnttab);
         let mut grants = try_box(GrantCache {
             cache: None,
-            gnttab,
+            bus: core::ptr::from_ref(bus),
             acquire_lock,
             release_lock,
             argument,
@@ -235,13 +236,13 @@ impl GrantCache {
             argument: core::ptr::from_mut(&mut *grants).cast(),
         };
         let size = u32::try_from(size_of::<Entry>()).map_err(|_| NtStatus::INVALID_PARAMETER)?;
-        grants.cache = Some(Cache::new(size, reservation, cap, client)?);
+        grants.cache = Some(bus.caches.create(size, reservation, cap, client)?);
         Ok(grants)
     }
 
     fn gnttab(&self) -> &Gnttab {
-        // SAFETY: the subsystem outlives the caches of its clients.
-        unsafe { &*self.gnttab }
+        // SAFETY: the bus outlives the caches of its clients.
+        &unsafe { &*self.bus }.gnttab
     }
 
     /// Lets `domain` touch a frame.

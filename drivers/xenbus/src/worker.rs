@@ -1,7 +1,8 @@
-//! A thread that does one kind of work each time its event is set.
+//! A thread that does one kind of work each time its event is set, or time has passed.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 use nt::{Event, EventKind, Result, Thread, try_arc};
 
 /// The thread. Dropping it waits for the work that is under way. PASSIVE_LEVEL.
@@ -15,13 +16,26 @@ pub struct Worker {
 impl Worker {
     /// Starts a thread that calls `work` after each setting of the event. PASSIVE_LEVEL.
     pub fn new(work: impl Fn() + Send + 'static) -> Result<Worker> {
+        Self::start(None, work)
+    }
+
+    /// Starts a thread that calls `work` each time that `period` has passed. PASSIVE_LEVEL.
+    pub fn every(period: Duration, work: impl Fn() + Send + 'static) -> Result<Worker> {
+        Self::start(Some(period), work)
+    }
+
+    fn start(period: Option<Duration>, work: impl Fn() + Send + 'static) -> Result<Worker> {
         let event = try_arc(Event::new(EventKind::Synchronization, false)?)?;
         let stop = try_arc(AtomicBool::new(false))?;
         let thread = {
             let (event, stop) = (Arc::clone(&event), Arc::clone(&stop));
             Thread::spawn(move || {
                 loop {
-                    event.wait();
+                    match period {
+                        // Whether the event was set or time has passed: there is work to do.
+                        Some(period) => drop(event.wait_for(period)),
+                        None => event.wait(),
+                    }
                     if stop.load(Ordering::Acquire) {
                         return;
                     }

@@ -6,7 +6,7 @@
 use super::{Cache, Client};
 use crate::bus::{context, give_back};
 use crate::range_set::check_name;
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::ffi::{c_char, c_void};
 use nt::NtStatus;
 use pv_interfaces::cache::{Cache as Handle, CacheV1, CacheV2, Ctor, Dtor, LockFn};
@@ -75,7 +75,7 @@ unsafe extern "win64" fn create_v1(
 }
 
 unsafe extern "win64" fn create_v2(
-    _: This,
+    this: This,
     name: *const c_char,
     size: u32,
     reservation: u32,
@@ -95,11 +95,13 @@ unsafe extern "win64" fn create_v2(
         argument,
     };
     // SAFETY: see the top.
+    let caches = &unsafe { context(this) }.caches;
+    // SAFETY: see the top.
     let cache =
-        unsafe { check_name(name) }.and_then(|()| Cache::new(size, reservation, cap, client));
+        unsafe { check_name(name) }.and_then(|()| caches.create(size, reservation, cap, client));
     NtStatus::from(cache.map(|cache| {
         // SAFETY: an out parameter of the caller.
-        unsafe { out.write(Box::into_raw(cache).cast()) }
+        unsafe { out.write(Arc::into_raw(cache).cast_mut().cast()) }
     }))
     .0
 }
@@ -109,7 +111,7 @@ unsafe extern "win64" fn create_v2(
 /// # Safety
 /// See the top.
 unsafe fn cache<'a>(handle: *mut Handle) -> &'a Cache {
-    // SAFETY: Create gave a box away, which Destroy takes back.
+    // SAFETY: Create gave a reference away, which Destroy takes back.
     unsafe { &*handle.cast() }
 }
 
@@ -126,7 +128,9 @@ unsafe extern "win64" fn put(_: This, handle: *mut Handle, object: *mut c_void, 
     unsafe { cache.put(object, locked != 0) };
 }
 
-unsafe extern "win64" fn destroy(_: This, handle: *mut Handle) {
-    // SAFETY: Create gave this box away, and the client does not use it any more.
-    unsafe { Box::from_raw(handle.cast::<Cache>()) }.destroy();
+unsafe extern "win64" fn destroy(this: This, handle: *mut Handle) {
+    // SAFETY: Create gave this reference away, and the client does not use it any more.
+    let cache = unsafe { Arc::from_raw(handle.cast_const().cast::<Cache>()) };
+    // SAFETY: see the top.
+    unsafe { context(this) }.caches.destroy(cache);
 }

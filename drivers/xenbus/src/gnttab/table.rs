@@ -119,17 +119,10 @@ unsafe extern "win64" fn create_cache_v4(
     out: *mut *mut Handle,
 ) -> i32 {
     // SAFETY: see the top.
-    let gnttab = &unsafe { context(this) }.gnttab;
+    let bus = unsafe { context(this) };
     // SAFETY: see the top.
     let grants = unsafe { check_name(name) }.and_then(|()| {
-        GrantCache::new(
-            gnttab,
-            reservation,
-            cap,
-            acquire_lock,
-            release_lock,
-            argument,
-        )
+        GrantCache::new(bus, reservation, cap, acquire_lock, release_lock, argument)
     });
     raw(grants.map(|grants| {
         // SAFETY: an out parameter of the caller.
@@ -200,10 +193,16 @@ unsafe extern "win64" fn query_reference(
     }))
 }
 
-unsafe extern "win64" fn destroy_cache(_: This, handle: *mut Handle) {
+unsafe extern "win64" fn destroy_cache(this: This, handle: *mut Handle) {
+    // SAFETY: see the top.
+    let bus = unsafe { context(this) };
     // SAFETY: CreateCache gave this box away, and the client does not use it any more.
     let mut grants = unsafe { Box::from_raw(handle.cast::<GrantCache>()) };
-    if grants.cache.take().is_some_and(|cache| !cache.destroy()) {
+    if grants
+        .cache
+        .take()
+        .is_some_and(|cache| !bus.caches.destroy(cache))
+    {
         // Entries that are still out refer to it.
         let _kept = Box::into_raw(grants);
     }
