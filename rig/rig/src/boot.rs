@@ -148,6 +148,10 @@ pub fn boot(plan: Plan) -> Result<Machine, BootError> {
     );
     plan.packages.check()?;
     stage(plan.packages)?;
+    for image in &plan.packages.images {
+        let symbols = plan.packages.folder.join(&image.name).with_extension("pdb");
+        linux.symbols().add(&image.name, &symbols);
+    }
 
     let stop = Arc::new(AtomicBool::new(false));
     let (daemon, stopped) = (Arc::clone(&dom0), Arc::clone(&stop));

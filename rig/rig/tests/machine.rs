@@ -134,6 +134,13 @@ fn driver(case: &str) -> Image {
             driver.call(slot);
             driver.raw(&[0x48, 0x83, 0xc4, 0x38, RET]);
         }
+        // The same with a version that nobody can write to: xen.sys faults.
+        "xen.sys' fault" => {
+            let slot = driver.import("xen.sys", "XenVersion");
+            driver.raw(&[0x48, 0x83, 0xec, 0x38, 0x31, 0xc9, 0x31, 0xd2]);
+            driver.call(slot);
+            driver.raw(&[0x48, 0x83, 0xc4, 0x38, RET]);
+        }
         _ => panic!("no case {case}"),
     }
     driver
@@ -219,7 +226,7 @@ fn in_a_process_of_its_own() {
     ));
     let machine = machine.leak();
     nt_host::init(machine, nt_host::Config::default());
-    if case == "xen.sys" {
+    if case.starts_with("xen.sys") {
         modules::provide("xen.sys", shipped("xen.sys").unwrap());
         machine.symbols().add("xen.sys", &dist().join("xen.pdb"));
     }
@@ -300,6 +307,25 @@ fn an_import_from_the_shipped_xen_sys_is_served_by_the_model() {
         return;
     }
     returns("xen.sys", 0);
+}
+
+#[test]
+fn a_fault_in_a_shipped_driver_is_reported_with_its_symbols() {
+    if shipped("xen.sys").is_none() {
+        println!("there is no dist/x64/xen.sys; ./x build makes it");
+        return;
+    }
+    let (text, code) = run("xen.sys' fault");
+    assert_eq!(code, Some(3), "{text}");
+    assert!(
+        text.contains("xen.sys writes to 0x0, near the null pointer"),
+        "{text}"
+    );
+    assert!(
+        text.contains("xen.sys!XenVersion+") || text.contains("version::XenVersion+"),
+        "{text}"
+    );
+    assert!(text.contains("test.sys+0x10"), "no caller in: {text}");
 }
 
 #[test]
