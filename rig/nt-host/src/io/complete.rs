@@ -236,6 +236,9 @@ pub(super) unsafe fn complete(irp: *mut IRP) {
             holder(irp)
         ));
     }
+    // SAFETY: the current location exists, as checked above.
+    let location = unsafe { irp::location(irp) };
+    crate::pnp::interfaces::note(location, fields.IoStatus.Status);
     loop {
         // SAFETY: the IRP is live, since no completion routine took it.
         let fields = unsafe { irp::fields(irp) };

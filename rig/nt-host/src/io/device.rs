@@ -437,7 +437,7 @@ pub fn describe(device: *mut DEVICE_OBJECT) -> String {
 }
 
 /// The driver of a pointer that was found to be a device object.
-fn driver_of(device: *mut DEVICE_OBJECT) -> *mut DRIVER_OBJECT {
+pub(crate) fn driver_of(device: *mut DEVICE_OBJECT) -> *mut DRIVER_OBJECT {
     // SAFETY: the callers have checked it.
     unsafe { object(device) }.DriverObject
 }

@@ -13,6 +13,7 @@ pub mod arbiter;
 pub mod bus;
 pub mod enumerate;
 pub mod install;
+pub mod interfaces;
 pub mod node;
 pub mod packages;
 pub mod pci;
@@ -35,6 +36,7 @@ use crate::ke::wait::Timeout;
 use crate::sync::{Mutex, Once};
 use node::NodeId;
 
+pub use interfaces::{Interface, interfaces};
 pub use packages::stage as install_inf;
 pub use pci::{Bar, PciFunction};
 pub use report::{Leaks, Row, tree};
