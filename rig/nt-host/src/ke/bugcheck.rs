@@ -35,8 +35,6 @@ pub const THREAD_NOT_MUTEX_OWNER: u32 = 0x11;
 pub const BAD_POOL_HEADER: u32 = 0x19;
 /// An exception that nothing handles.
 pub const KMODE_EXCEPTION_NOT_HANDLED: u32 = 0x1E;
-/// The executive itself failed.
-pub const PHASE1_INITIALIZATION_FAILED: u32 = 0x32;
 /// An access to memory that is not there.
 pub const PAGE_FAULT_IN_NONPAGED_AREA: u32 = 0x50;
 /// A kernel stack is exhausted.
@@ -55,8 +53,6 @@ pub const THREAD_STUCK_IN_DEVICE_DRIVER: u32 = 0xEA;
 pub const CLOCK_WATCHDOG_TIMEOUT: u32 = 0x101;
 /// `__fastfail`.
 pub const KERNEL_SECURITY_CHECK_FAILURE: u32 = 0x139;
-/// A driver's own, by `KeBugCheckEx`.
-pub const MANUALLY_INITIATED_CRASH: u32 = 0xE2;
 
 /// `KiBugCheckData`: the code and its parameters, once there is a bug check.
 pub static KiBugCheckData: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];

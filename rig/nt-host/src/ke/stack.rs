@@ -37,11 +37,6 @@ impl Stack {
     fn base(&self) -> NonNull<u8> {
         frames::address(self.guard + 1)
     }
-
-    /// The lowest usable address and the end.
-    pub fn limits(&self) -> (usize, usize) {
-        (self.base().as_ptr() as usize, self.top() as usize)
-    }
 }
 
 impl Drop for Stack {

@@ -1,6 +1,7 @@
 //! Threads: fibers with a home CPU, and the Ps functions that make and end them.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
@@ -14,6 +15,7 @@ use super::stack::Stack;
 use super::{bugcheck, processor, scheduler};
 use crate::exports;
 use crate::ob::{self, ObjectType, handle};
+use crate::sync::Mutex;
 
 /// The type of thread objects: what `*PsThreadType` is.
 pub static THREAD: ObjectType = ObjectType {
@@ -135,14 +137,11 @@ impl Thread {
         NonNull::from(self).cast()
     }
 
-    /// The lowest and the end address of its stack.
-    pub fn stack_limits(&self) -> Option<(usize, usize)> {
-        // SAFETY: the stack is set before the thread runs and taken after it ended; a reader has the thread running.
-        unsafe { &*self.stack.get() }.as_ref().map(Stack::limits)
-    }
-
     /// Frees the stack of an ended thread and signals its waiters.
     pub(super) fn finish(&self) {
+        if let Some(count) = RUNNING.lock().get_mut(&self.owner) {
+            *count -= 1;
+        }
         // SAFETY: the thread has ended, its home CPU is the only one here.
         drop(unsafe { &mut *self.stack.get() }.take());
         self.object().signal(1);
@@ -174,6 +173,14 @@ fn exit() -> ! {
     unreachable!("an ended thread is not resumed");
 }
 
+/// Threads that have not ended, by the module that started them.
+static RUNNING: Mutex<BTreeMap<u32, usize>> = Mutex::new(BTreeMap::new());
+
+/// Threads started by module `owner` that have not ended.
+pub fn count_of(owner: u32) -> usize {
+    RUNNING.lock().get(&owner).copied().unwrap_or(0)
+}
+
 /// The thread that runs on this CPU.
 pub fn current() -> &'static Thread {
     // SAFETY: on a virtual CPU there is always a current thread (the idle one at least), which holds a reference.
@@ -192,6 +199,7 @@ pub fn spawn(cpu: u32, owner: u32, start: Start) -> Option<&'static Thread> {
     // SAFETY: the stack is fresh and longer than a frame.
     let context: Context = unsafe { context::prepare(top, entry, body.as_ptr().cast()) };
     thread.context.store(context, Ordering::Relaxed);
+    *RUNNING.lock().entry(owner).or_default() += 1;
     scheduler::ready(thread);
     Some(thread)
 }

@@ -22,7 +22,6 @@ struct Bitmap {
     words: Vec<u64>,
     frames: u64,
     hint: u64,
-    used: u64,
 }
 
 static BITMAP: Mutex<Option<Bitmap>> = Mutex::new(None);
@@ -39,12 +38,10 @@ impl Bitmap {
             words,
             frames,
             hint: FIRST,
-            used: 0,
         };
         for frame in 0..FIRST.min(frames) {
             bitmap.set(frame, true);
         }
-        bitmap.used = 0;
         bitmap
     }
 
@@ -62,10 +59,8 @@ impl Bitmap {
         );
         if used {
             *word |= bit;
-            self.used += 1;
         } else {
             *word &= !bit;
-            self.used -= 1;
         }
     }
 
@@ -130,11 +125,6 @@ pub fn free(start: Frame, count: u64) {
         }
         bitmap.hint = bitmap.hint.min(start);
     });
-}
-
-/// Frames in use and in total.
-pub fn usage() -> (u64, u64) {
-    with(|bitmap| (bitmap.used, bitmap.frames))
 }
 
 /// Where the physical view shows `frame`.

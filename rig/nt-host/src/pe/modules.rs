@@ -153,8 +153,8 @@ pub fn file(name: &str) -> Option<Arc<[u8]>> {
     FILES.lock().get(&name.to_ascii_lowercase()).cloned()
 }
 
-/// Every image that was ever loaded, in load order.
-fn all() -> impl Iterator<Item = &'static Module> {
+/// Every image that was ever loaded, in load order; what an unloaded one left behind still bears its number.
+pub fn all() -> impl Iterator<Item = &'static Module> {
     let slots = MODULES.iter().map(|slot| slot.load(Ordering::Acquire));
     // SAFETY: a slot is null or the address of a leaked module.
     slots.map_while(|module| unsafe { module.as_ref() })

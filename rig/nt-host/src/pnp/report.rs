@@ -9,9 +9,10 @@ use super::node::{self, NodeId, State};
 use super::remove;
 use super::resources::Given;
 use crate::io::{complete, driver, shutdown};
-use crate::mm::pool;
+use crate::ke::thread;
+use crate::mm::{address, mdl, pool};
 use crate::ob::handle;
-use crate::pe::modules;
+use crate::pe::modules::{self, Module};
 
 /// One device of the tree, parents before children.
 #[derive(Clone, Debug)]
@@ -109,8 +110,8 @@ pub struct Leaks {
     pub refusals: Vec<String>,
     /// IRPs that drivers never completed.
     pub irps: Vec<String>,
-    /// Pool that drivers never freed, by driver.
-    pub pool: Vec<String>,
+    /// Pool, pages, mappings and threads that drivers left behind, by driver.
+    pub left: Vec<String>,
     /// Handles that are still open.
     pub handles: usize,
 }
@@ -120,7 +121,7 @@ impl Leaks {
     pub fn is_clean(&self) -> bool {
         self.refusals.is_empty()
             && self.irps.is_empty()
-            && self.pool.is_empty()
+            && self.left.is_empty()
             && self.handles == 0
     }
 
@@ -128,12 +129,35 @@ impl Leaks {
     pub fn lines(&self) -> Vec<String> {
         let mut lines = self.refusals.clone();
         lines.extend(self.irps.iter().cloned());
-        lines.extend(self.pool.iter().cloned());
+        lines.extend(self.left.iter().cloned());
         if self.handles != 0 {
             lines.push(format!("{} handles are still open", self.handles));
         }
         lines
     }
+}
+
+/// What a driver has not given back, a line each.
+fn left_by(module: &Module) -> Vec<String> {
+    let (id, name) = (module.id, &module.name);
+    let pool = pool::allocations(id).into_iter().map(|left| {
+        let (size, tag, at) = (left.size, pool::tag_text(left.tag), left.address);
+        format!("{name} left {size} bytes of pool with tag {tag} at {at:#x}")
+    });
+    let mappings = address::io_mappings(id).into_iter().map(|left| {
+        let (size, at) = (left.size, left.address);
+        format!("{name} left {size:#x} bytes of I/O space mapped at {at:#x}")
+    });
+    let mut lines: Vec<String> = pool.chain(mappings).collect();
+    match mdl::pages_of(id) {
+        0 => {}
+        pages => lines.push(format!("{name} left {pages} pages allocated for MDLs")),
+    }
+    match thread::count_of(id) {
+        0 => {}
+        threads => lines.push(format!("{name} left {threads} threads running")),
+    }
+    lines
 }
 
 /// Shutdown notification, removal of the whole tree, unloading. On the manager's thread.
@@ -161,15 +185,7 @@ pub(super) fn tear_down() -> Leaks {
             leaks.refusals.push(why);
         }
     }
-    for module in modules::loaded() {
-        for left in pool::allocations(module.id) {
-            let (size, tag) = (left.size, pool::tag_text(left.tag));
-            leaks.pool.push(format!(
-                "{} left {size} bytes of pool with tag {tag} at {:#x}",
-                module.name, left.address
-            ));
-        }
-    }
+    leaks.left = modules::all().flat_map(left_by).collect();
     leaks.handles = handle::open_count();
     leaks
 }
