@@ -25,7 +25,7 @@ use xen_abi::{DomId, Gref};
 /// How long a backend may take to connect.
 const CONNECT_TIME: Duration = Duration::from_secs(30);
 /// How long a backend may take to close.
-const CLOSE_TIME: Duration = Duration::from_secs(10);
+const CLOSE_TIME: Duration = Duration::from_secs(5);
 /// How often a state is looked at without an event.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -91,6 +91,8 @@ pub(crate) struct Connection {
     cache: Option<Arc<GrantCache>>,
     rings: Vec<LentRing>,
     ejected: bool,
+    /// The backend has neither closed nor let go of the rings.
+    held: bool,
 }
 
 /// A ring's grants, one a page; and the ring, until its queue has it.
@@ -150,11 +152,12 @@ impl Connection {
             cache: None,
             rings: Vec::new(),
             ejected: false,
+            held: false,
         };
         match connection.connect(disk) {
             Ok(()) => Ok(connection),
             Err(fault) => {
-                connection.close(disk);
+                let _ = connection.close(disk, true);
                 Err(fault)
             }
         }
@@ -272,10 +275,18 @@ impl Connection {
     }
 
     /// Ends the connection: both ends closed if the backend plays along, and everything taken back that it lets go.
+    ///
+    /// A backend that does not close and keeps the rings may still get to the requests in them, long after. Their pages
+    /// cannot be had back then, nor their references be used for others: the connection stays as it is and comes back,
+    /// to be closed later, unless the end is forced.
     #[inline(never)]
-    pub(crate) fn close(mut self, disk: &Disk) {
+    pub(crate) fn close(mut self, disk: &Disk, force: bool) -> Option<Connection> {
         if let Err(fault) = self.reach(Goal::Close, CLOSE_TIME, disk) {
             nt::warning!("vbd/{}: closing: {fault}", disk.device().0);
+            self.held = !force && !self.recall_rings();
+            if self.held {
+                return Some(self);
+            }
         }
         let mut rings = core::mem::take(&mut self.rings).into_iter();
         for queue in disk.queues() {
@@ -306,6 +317,31 @@ impl Connection {
                 pages => drop(pages),
             }
         }
+        None
+    }
+
+    /// Whether the connection should be closed, and the backend does not let it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Takes back the rings' grants; whether all are back.
+    fn recall_rings(&mut self) -> bool {
+        let Some(cache) = &self.cache else {
+            return true;
+        };
+        for ring in &mut self.rings {
+            for _ in 0..ring.grants.len() {
+                let Some(grant) = ring.grants.pop() else {
+                    break;
+                };
+                if let Err(grant) = cache.revoke(grant) {
+                    // There is room, as one was taken out.
+                    ring.grants.insert(0, grant);
+                }
+            }
+        }
+        self.rings.iter().all(|ring| ring.grants.is_empty())
     }
 
     /// Goes from state to state until the goal is reached, or will not be.

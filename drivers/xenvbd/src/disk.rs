@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Between two attempts to connect: doubled from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 /// After a reset: how long the backend may answer nothing at all before it is connected anew.
-const SILENCE: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// Where a disk should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -395,13 +395,22 @@ impl Disk {
             let goal = self.goal();
             if self.signals.resumed.swap(false, Ordering::AcqRel) && connection.is_some() {
                 nt::info!("vbd/{}: connecting again after a resume", self.device().0);
-                self.disconnect(&mut connection);
+                self.disconnect(&mut connection, true);
+            }
+            if connection.as_ref().is_some_and(Connection::is_held) {
+                self.disconnect(&mut connection, goal == Goal::Over);
             }
             if self.signals.broken.load(Ordering::Acquire) && connection.is_some() {
                 self.break_off(&mut connection);
             }
             match goal {
                 Goal::Connected if self.state() == State::Broken => {}
+                // Requests wait with it: see `Connection::close`.
+                Goal::Connected | Goal::Closed | Goal::Gone
+                    if connection.as_ref().is_some_and(Connection::is_held) =>
+                {
+                    self.settle(State::Failed, goal);
+                }
                 Goal::Connected if connection.is_some() => {
                     if self.state() == State::Moving {
                         self.settle(State::Settled, goal);
@@ -411,7 +420,7 @@ impl Disk {
                             "vbd/{}: the backend is silent; connecting again",
                             self.device().0
                         );
-                        self.disconnect(&mut connection);
+                        self.disconnect(&mut connection, false);
                         continue;
                     }
                     if !self.look(&mut connection) {
@@ -443,7 +452,10 @@ impl Disk {
                 Goal::Closed | Goal::Gone | Goal::Over => {
                     self.shape.set_ready(false);
                     self.signals.broken.store(false, Ordering::Release);
-                    self.disconnect(&mut connection);
+                    self.disconnect(&mut connection, goal == Goal::Over);
+                    if connection.is_some() {
+                        continue;
+                    }
                     self.abort(goal != Goal::Closed);
                     retry = (Duration::ZERO, RETRY.0);
                     if goal != Goal::Closed {
@@ -455,10 +467,11 @@ impl Disk {
                     }
                 }
             }
-            let busy = connection.is_some() && (watchdog.since.is_some() || self.holds());
+            let held = connection.as_ref().is_some_and(Connection::is_held);
+            let busy = held || self.holds() || connection.is_some() && watchdog.since.is_some();
             let timeout = match (goal, connection.is_some()) {
                 (Goal::Connected, false) => RETRY.0,
-                _ if busy || self.holds() => TICK,
+                _ if busy => TICK,
                 _ => RETRY.1,
             };
             let _ = self.signals.wake.wait_for(timeout);
@@ -476,10 +489,8 @@ impl Disk {
     }
 
     #[inline(never)]
-    fn disconnect(&self, connection: &mut Option<Connection>) {
-        if let Some(connection) = connection.take() {
-            connection.close(self);
-        }
+    fn disconnect(&self, connection: &mut Option<Connection>, force: bool) {
+        *connection = connection.take().and_then(|open| open.close(self, force));
     }
 
     fn abort(&self, gone: bool) {
@@ -498,7 +509,7 @@ impl Disk {
                 format_args!("the backend broke the protocol"),
             );
         }
-        self.disconnect(connection);
+        self.disconnect(connection, true);
         // Again for what came meanwhile.
         self.abort(false);
         self.settle(State::Broken, Goal::Connected);
@@ -544,7 +555,7 @@ impl Disk {
             }
             Found::Lost => {
                 nt::warning!("vbd/{}: the backend has left", self.device().0);
-                self.disconnect(connection);
+                self.disconnect(connection, false);
                 false
             }
         }
