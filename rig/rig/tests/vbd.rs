@@ -221,7 +221,6 @@ fn a_backend_that_closes_is_connected_again() {
 }
 
 #[test]
-#[ignore = "waits for time-outs, half a minute"]
 fn a_forgotten_request_is_sent_again() {
     check("forget");
 }
