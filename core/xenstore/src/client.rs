@@ -138,7 +138,9 @@ impl<'p> Client<'p> {
     /// [`Error::NoMemory`].
     pub fn new(page: &'p XenstoreInterface, seed: u32) -> Result<Self, Error> {
         let mut slots = Vec::new();
-        slots.try_reserve_exact(SLOTS).map_err(|_| Error::NoMemory)?;
+        slots
+            .try_reserve_exact(SLOTS)
+            .map_err(|_| Error::NoMemory)?;
         slots.extend((0..SLOTS).map(|_| Slot::new()));
         Ok(Self {
             ring: Ring::new(page),
