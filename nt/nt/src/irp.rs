@@ -141,6 +141,11 @@ impl Irp {
 
     /// Passes the IRP on to `lower` and forgets it.
     pub fn forward(mut self, lower: &DeviceObject) -> NtStatus {
+        if self.stack().Control & SL_PENDING_RETURNED != 0 {
+            // A location that is marked pending cannot be left to the driver below, whose status would not fit the mark.
+            self.copy_stack_down(None, core::ptr::null_mut());
+            return self.call(lower);
+        }
         // The lower driver takes over this stack location: IoSkipCurrentIrpStackLocation.
         let irp = self.irp_mut();
         irp.CurrentLocation = irp.CurrentLocation.wrapping_add(1);
@@ -159,7 +164,7 @@ impl Irp {
                 return (self, status);
             }
         };
-        self.copy_stack_down(set_event, event.as_ptr().cast());
+        self.copy_stack_down(Some(set_event), event.as_ptr().cast());
         let raw = self.into_raw();
         // SAFETY: the completion routine keeps the IRP from being completed further.
         let status = NtStatus(unsafe { IofCallDriver(lower.as_ptr(), raw) });
@@ -188,7 +193,7 @@ impl Irp {
         let routine = run_routine(&*completion);
         // The routine may find the IRP complete before IofCallDriver returns: it is pending from the start.
         self.mark_pending();
-        self.copy_stack_down(routine, Box::into_raw(completion).cast());
+        self.copy_stack_down(Some(routine), Box::into_raw(completion).cast());
         let raw = self.into_raw();
         // SAFETY: the completion routine takes the IRP back.
         unsafe { IofCallDriver(lower.as_ptr(), raw) };
@@ -201,14 +206,15 @@ impl Irp {
         NtStatus(unsafe { IofCallDriver(lower.as_ptr(), raw) })
     }
 
-    /// IoCopyCurrentIrpStackLocationToNext with a completion routine.
-    fn copy_stack_down(&mut self, routine: nt_sys::IO_COMPLETION_ROUTINE, context: PVOID) {
+    /// IoCopyCurrentIrpStackLocationToNext, with a completion routine if there is one.
+    fn copy_stack_down(&mut self, routine: Option<nt_sys::IO_COMPLETION_ROUTINE>, context: PVOID) {
         let current = *self.stack();
         // SAFETY: the IRP has a location for each driver below this one.
         let next = unsafe { self.stack_pointer().sub(1) };
+        let always = SL_INVOKE_ON_SUCCESS | SL_INVOKE_ON_ERROR | SL_INVOKE_ON_CANCEL;
         let next_value = IO_STACK_LOCATION {
-            Control: SL_INVOKE_ON_SUCCESS | SL_INVOKE_ON_ERROR | SL_INVOKE_ON_CANCEL,
-            CompletionRoutine: Some(routine),
+            Control: if routine.is_some() { always } else { 0 },
+            CompletionRoutine: routine,
             Context: context,
             ..current
         };

@@ -95,17 +95,7 @@ impl Fdo {
             target.set_power_state(PowerDeviceD3);
             self.power_down();
             irp.set_status(NtStatus::SUCCESS);
-            match self.lower.get() {
-                // Its stack location is marked pending, so it cannot be left to the driver below.
-                Some(lower) => {
-                    let _ = irp.forward_then(lower, |irp| {
-                        let _ = irp.complete_unchanged();
-                    });
-                }
-                None => {
-                    let _ = irp.complete(NtStatus::NO_SUCH_DEVICE);
-                }
-            }
+            let _ = self.pass_down(irp);
         });
         NtStatus::PENDING
     }
