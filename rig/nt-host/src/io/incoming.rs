@@ -90,8 +90,19 @@ impl Incoming {
     /// # Safety
     /// `lower` is the live device that this driver's is attached to.
     pub unsafe fn pass(self, lower: *mut DEVICE_OBJECT) -> NTSTATUS {
-        // SAFETY: the IRP is at this driver (`new`).
-        unsafe { irp::skip(self.0) };
+        let mut copy = self.location();
+        if copy.Control & SL_PENDING_RETURNED != 0 {
+            // A location that is marked pending stays with who marked it: the driver below may return any status.
+            copy.Control = 0;
+            copy.CompletionRoutine = None;
+            copy.Context = null_mut();
+            copy.DeviceObject = null_mut();
+            // SAFETY: the device below is counted in the IRP's stack size.
+            *unsafe { irp::next(self.0) } = copy;
+        } else {
+            // SAFETY: the IRP is at this driver (`new`).
+            unsafe { irp::skip(self.0) };
+        }
         // SAFETY: the caller's promise.
         unsafe { IofCallDriver(lower, self.0) }
     }
