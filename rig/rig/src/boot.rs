@@ -243,6 +243,11 @@ impl Machine {
         &self.disks
     }
 
+    /// The control domain, with the toolstack.
+    pub fn dom0(&self) -> &Arc<Dom0> {
+        &self.dom0
+    }
+
     /// The device tree.
     pub fn devices(&self) -> Vec<Row> {
         pnp::tree()

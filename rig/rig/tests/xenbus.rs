@@ -1,0 +1,227 @@
+//! The shipped bus driver through what a guest's life brings: suspension, sleep, devices that come and go. After each of
+//! them the disk still works, and nothing is left over at the end.
+//!
+//! The executive is one to a process, so each case runs in a process of its own: this test program again, with the
+//! name of the case in an environment variable.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use backends::block::BlockConfig;
+use rig::boot::{self, Machine, Plan};
+use rig::disk::{Disk, Io, Op};
+use rig::image::Claim;
+use rig::packages::Packages;
+use xen_model::Resume;
+use xen_model::toolstack::Command as Order;
+
+const CASE: &str = "RIG_XENBUS_CASE";
+/// The guest's directory in xenstore.
+const GUEST_PATH: &str = "/local/domain/1";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn dist() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/x64")
+}
+
+/// Waits until something is so.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), String> {
+    let start = Instant::now();
+    while !is_so() {
+        if start.elapsed() > PATIENCE {
+            return Err(format!("not within {PATIENCE:?}: {what}"));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Writes some blocks and reads them back.
+fn use_disk(machine: &Machine, seed: u8) -> Result<(), String> {
+    let disk = &machine.disks()[0];
+    let bytes = disk.info().block_size as usize;
+    for block in 0..32u64 {
+        let mut buffer = disk.buffer(bytes).ok_or("no memory")?;
+        for piece in rig::disk::Buffer::pieces(&mut buffer) {
+            piece.fill(seed ^ block as u8);
+        }
+        let (sender, receiver) = mpsc::channel();
+        for op in [Op::Write, Op::Read] {
+            let sender = sender.clone();
+            disk.submit(Io {
+                op,
+                block,
+                blocks: 1,
+                buffer: Some(buffer),
+                done: Box::new(move |result, buffer| {
+                    // The receiver may have given up.
+                    let _ = sender.send((result.is_ok(), buffer));
+                }),
+            });
+            let answer = receiver.recv_timeout(PATIENCE);
+            let (good, returned) = answer.map_err(|_| format!("block {block} is lost"))?;
+            if !good {
+                return Err(format!("block {block} failed"));
+            }
+            buffer = returned.ok_or("the buffer did not come back")?;
+        }
+        let as_written = rig::disk::Buffer::pieces(&mut buffer)
+            .iter()
+            .all(|piece| piece.iter().all(|&byte| byte == seed ^ block as u8));
+        if !as_written {
+            return Err(format!("block {block} is not what was written"));
+        }
+    }
+    Ok(())
+}
+
+fn suspend(machine: &Machine, how: Resume) -> Result<(), String> {
+    let dom0 = machine.dom0();
+    dom0.send(Order::Suspend);
+    until("the guest suspends", || dom0.xen().is_suspended())?;
+    if !dom0.is_acknowledged() {
+        return Err("the order was not acknowledged".to_owned());
+    }
+    if !dom0.resume_guest(how) {
+        return Err("the guest was not suspended".to_owned());
+    }
+    until("suspension is offered again", || {
+        let key = format!("{GUEST_PATH}/control/feature-suspend");
+        dom0.store().read(&key).as_deref() == Some("1")
+    })
+}
+
+/// Takes the machine to a system power state and back.
+fn sleep(machine: &Machine, state: i32) -> Result<(), String> {
+    // PowerActionSleep and PowerSystemWorking.
+    for (state, action) in [(state, 2), (1, 0)] {
+        let (sender, receiver) = mpsc::channel();
+        nt_host::ke::thread::run(0, move || {
+            // The receiver may have given up.
+            let _ = sender.send(nt_host::po::transition(state, action));
+        });
+        receiver
+            .recv_timeout(PATIENCE)
+            .map_err(|_| format!("no way to state {state}"))??;
+    }
+    use_disk(machine, 0x33)
+}
+
+/// A class of devices appears in xenstore and goes again.
+fn come_and_go(machine: &Machine) -> Result<(), String> {
+    let has_child = || {
+        machine
+            .devices()
+            .iter()
+            .any(|row| row.to_string().contains("DEV_VKBD"))
+    };
+    let dom0 = machine.dom0();
+    let class = format!("{GUEST_PATH}/device/vkbd");
+    for _ in 0..3 {
+        dom0.store().write(&format!("{class}/0/state"), "1");
+        dom0.bell().ring();
+        until("the child appears", has_child)?;
+        dom0.store().remove(&class);
+        dom0.bell().ring();
+        until("the child goes", || !has_child())?;
+    }
+    Ok(())
+}
+
+fn case(name: &str, image: &Path) -> Result<(), String> {
+    let packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
+    let machine = boot::boot(Plan {
+        cpus: 2,
+        memory_mib: 128,
+        packages: &packages,
+        images: vec![Claim::new(image).map_err(|error| error.to_string())?],
+        configure: &|_: u32, _: &mut BlockConfig| {},
+    })
+    .map_err(|error| error.to_string())?;
+    use_disk(&machine, 0x55)?;
+    match name {
+        "restored" => {
+            for round in 0..3 {
+                suspend(&machine, Resume::Restored)?;
+                use_disk(&machine, round)?;
+            }
+        }
+        "cancelled" => {
+            for round in 0..3 {
+                suspend(&machine, Resume::Cancelled)?;
+                use_disk(&machine, round)?;
+            }
+        }
+        "sleep" => sleep(&machine, 4)?,
+        "come-and-go" => come_and_go(&machine)?,
+        _ => return Err(format!("no case {name}")),
+    }
+    use_disk(&machine, 0xAA)?;
+    let findings = machine.shut_down();
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(findings.join("\n"))
+    }
+}
+
+/// Not a test of its own: what each test runs in a process.
+#[test]
+#[ignore = "run by the other tests"]
+fn child() {
+    let Ok(name) = std::env::var(CASE) else {
+        return;
+    };
+    rig::logger::start(log::LevelFilter::Warn);
+    let image =
+        std::env::temp_dir().join(format!("winpv-xenbus-{name}-{}.img", std::process::id()));
+    std::fs::File::create(&image)
+        .and_then(|file| file.set_len(8 << 20))
+        .expect("an image");
+    let result = case(&name, &image);
+    let _ = std::fs::remove_file(&image);
+    match result {
+        Ok(()) => exit(0),
+        Err(why) => {
+            eprintln!("{why}");
+            exit(1);
+        }
+    }
+}
+
+fn check(name: &str) {
+    if !dist().join("xenvbd.sys").exists() {
+        eprintln!("SKIPPED: there is no dist/x64/xenvbd.sys; run ./x build");
+        return;
+    }
+    let program = std::env::current_exe().expect("this program");
+    let output = Command::new(program)
+        .args(["child", "--exact", "--ignored", "--nocapture"])
+        .env(CASE, name)
+        .output()
+        .expect("a process");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {}\n{text}", output.status);
+}
+
+#[test]
+fn a_migrated_guest_goes_on() {
+    check("restored");
+}
+
+#[test]
+fn a_suspension_that_is_called_off_changes_nothing() {
+    check("cancelled");
+}
+
+#[test]
+fn a_machine_that_slept_goes_on() {
+    check("sleep");
+}
+
+#[test]
+fn children_come_and_go_with_their_class() {
+    check("come-and-go");
+}
