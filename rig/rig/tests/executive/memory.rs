@@ -1,10 +1,13 @@
 //! Pool, MDLs, addresses.
 
 use std::ffi::c_void;
-use std::ptr::NonNull;
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::Ordering;
 
+use nt_host::ke::{processor, thread, wait};
 use nt_host::mm::pool::{self, PoolError};
 use nt_host::mm::{address, frames, mdl};
+use nt_host::ob::{self, handle};
 use nt_host::platform::PAGE_SIZE;
 use nt_sys::{MM_ALLOCATE_FULLY_REQUIRED, MmCached, PFN_NUMBER};
 
@@ -134,4 +137,48 @@ fn pool_has_the_physical_address_that_the_view_says() {
     let base = frames::address(0).as_ptr() as u64;
     assert_eq!(base + physical, memory.as_ptr() as u64);
     assert_eq!(pool::try_free(memory, None), Ok(()));
+}
+
+#[test]
+fn pages_mappings_and_threads_are_counted_for_the_module_that_asked() {
+    const MODULE: u32 = 78;
+    unsafe extern "win64" fn wait_a_little(_: *mut c_void) {
+        wait::delay(100_000);
+    }
+    let _machine = machine();
+    on_cpu(0, || {
+        let as_module = || {
+            let cpu = processor::current();
+            cpu.caller.store(MODULE, Ordering::Relaxed);
+        };
+        as_module();
+        let allocated = mdl::MmAllocatePagesForMdlEx(0, -1, 0, 2 * PAGE_SIZE, MmCached, 0);
+        as_module();
+        let mapped = address::MmMapIoSpace(0xF200_0000, PAGE_SIZE, MmCached);
+        as_module();
+        let (null, mut handle) = (null_mut(), null_mut());
+        let routine = Some(wait_a_little as nt_sys::KSTART_ROUTINE);
+        // SAFETY: the handle lives on this stack, the routine takes any context.
+        unsafe { thread::PsCreateSystemThread(&mut handle, 0, null, null, null, routine, null) };
+        assert_eq!(mdl::pages_of(MODULE), 2);
+        assert_eq!(address::io_mappings(MODULE).len(), 1);
+        assert_eq!(thread::count_of(MODULE), 1);
+        // SAFETY: nothing uses the pages.
+        unsafe { mdl::MmFreePagesFromMdl(allocated) };
+        // SAFETY: the MDL is pool.
+        unsafe { pool::ExFreePool(allocated.cast()) };
+        // SAFETY: nothing uses the mapping.
+        unsafe { address::MmUnmapIoSpace(mapped, PAGE_SIZE) };
+        let thread = handle::reference(handle as usize, None).unwrap();
+        handle::close(handle as usize).unwrap();
+        // SAFETY: the reference keeps the thread object.
+        unsafe { wait::KeWaitForSingleObject(thread.as_ptr(), 0, 0, 0, std::ptr::null()) };
+        // SAFETY: the reference is ours.
+        unsafe { ob::dereference(thread) };
+        assert_eq!(mdl::pages_of(MODULE), 0);
+        assert!(address::io_mappings(MODULE).is_empty());
+        assert_eq!(thread::count_of(MODULE), 0);
+        assert!(pool::allocations(MODULE).is_empty());
+        processor::current().caller.store(0, Ordering::Relaxed);
+    });
 }
