@@ -45,7 +45,7 @@ fn run(image: &Path, cpus: u32, configure: &dyn Fn(u32, &mut BlockConfig)) -> Ou
             "TimeOutValue,0x00010001,120",
             &format!("TimeOutValue,0x00010001,{PATIENCE}"),
         );
-        inf.bytes = hasty.into_bytes().into();
+        inf.bytes = hasty.into_bytes();
     }
     let machine = boot::boot(Plan {
         cpus,
@@ -82,7 +82,7 @@ fn run(image: &Path, cpus: u32, configure: &dyn Fn(u32, &mut BlockConfig)) -> Ou
 fn send(disk: &Arc<PortDisk>, number: u64, answer: mpsc::Sender<bool>) {
     let bytes = disk.info().block_size;
     let mut buffer = disk.buffer(bytes as usize).expect("memory");
-    let write = number % 2 == 0;
+    let write = number.is_multiple_of(2);
     if write {
         for piece in rig::disk::Buffer::pieces(&mut buffer) {
             piece.fill(number as u8);

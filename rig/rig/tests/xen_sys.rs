@@ -80,10 +80,8 @@ fn on_xen(module: &Module) {
     }
     let mut id = 0;
     // SAFETY: the number is live.
-    assert_eq!(
-        unsafe { vcpu_id(1000, &mut id) },
-        nt_sys::STATUS_UNSUCCESSFUL
-    );
+    let status = unsafe { vcpu_id(1000, &mut id) };
+    assert_eq!(status, nt_sys::STATUS_UNSUCCESSFUL);
 
     // SAFETY: the arguments below are those of the format.
     let log: LogPrintf = unsafe { export(module, "LogPrintf") };
@@ -141,8 +139,10 @@ fn start_options(module: &Module) {
     let mut value = null_mut();
     // SAFETY: the key is NUL-terminated, the value live.
     assert_eq!(unsafe { query(c"XEN:WATCHDOG=".as_ptr(), &mut value) }, 0);
-    // SAFETY: a success leaves a counted string with a NUL behind it.
-    let text = unsafe { CStr::from_ptr((*value).Buffer.cast()) };
+    // SAFETY: a success leaves a counted string.
+    let buffer = unsafe { (*value).Buffer };
+    // SAFETY: there is a NUL behind it.
+    let text = unsafe { CStr::from_ptr(buffer.cast()) };
     assert_eq!(text, c"30");
     // SAFETY: it came from the query.
     unsafe { free(value) };
@@ -160,10 +160,8 @@ fn active_device(module: &Module) {
     let free: FreeActive = unsafe { export(module, "ConfigFreeActive") };
     let device = c"PCI\\VEN_5853&DEV_0001";
     // SAFETY: the strings are NUL-terminated.
-    assert_eq!(
-        unsafe { set(device.as_ptr(), c"3&1&0&10".as_ptr(), c"slot 2".as_ptr()) },
-        0
-    );
+    let status = unsafe { set(device.as_ptr(), c"3&1&0&10".as_ptr(), c"slot 2".as_ptr()) };
+    assert_eq!(status, 0);
     let mut value = null_mut();
     // SAFETY: the key is NUL-terminated, the value live.
     assert_eq!(unsafe { get(c"DeviceID".as_ptr(), &mut value) }, 0);

@@ -544,8 +544,9 @@ mod tests {
     fn the_view_and_the_alias_show_the_same_ram() {
         let memory = memory();
         memory.write(at(&memory, 3) + 5, b"hello").unwrap();
-        // SAFETY: frame 3 is RAM.
-        let bytes = unsafe { std::slice::from_raw_parts(memory.ram(3).add(5), 5) };
+        let start = memory.ram(3).wrapping_add(5);
+        // SAFETY: the bytes lie in frame 3, which is RAM.
+        let bytes = unsafe { std::slice::from_raw_parts(start, 5) };
         assert_eq!(bytes, b"hello");
     }
 
