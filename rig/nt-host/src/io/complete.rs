@@ -10,6 +10,9 @@
 //! | other | yes | no | sound |
 //! | other | yes | yes | breach: the waiter would be told twice |
 //! | other | no | | breach: the IRP is lost |
+//!
+//! A driver that marks its location pending and then lets the driver below use it (IoSkipCurrentIrpStackLocation)
+//! marks it for both; the lower driver may then return what it likes.
 
 use alloc::format;
 use alloc::string::String;
@@ -42,6 +45,8 @@ struct Call {
     device: usize,
     major: u8,
     minor: u8,
+    /// The driver above shares the location and had marked it pending.
+    inherited: bool,
     returned: Option<NTSTATUS>,
     /// Set when the location was completed: whether it was marked pending.
     completed: Option<bool>,
@@ -97,7 +102,17 @@ pub unsafe extern "win64" fn IofCallDriver(device: *mut DEVICE_OBJECT, irp: *mut
     let location = unsafe { irp::location(irp) };
     location.DeviceObject = device;
     let (major, minor) = (location.MajorFunction, location.MinorFunction);
-    let id = opened(irp, level, device, major, minor);
+    let id = opened(Call {
+        id: 0,
+        irp: irp as usize,
+        level,
+        device: device as usize,
+        major,
+        minor,
+        inherited: location.Control & SL_PENDING_RETURNED != 0,
+        returned: None,
+        completed: None,
+    });
     // SAFETY: just found to be a device object, whose driver outlives it.
     let driver = unsafe { (*device).DriverObject };
     // SAFETY: a driver object lives as long as its devices.
@@ -127,21 +142,12 @@ pub unsafe extern "win64" fn IofCallDriver(device: *mut DEVICE_OBJECT, irp: *mut
     status
 }
 
-fn opened(irp: *mut IRP, level: CCHAR, device: *mut DEVICE_OBJECT, major: u8, minor: u8) -> u64 {
+/// Notes a call; returns its number.
+fn opened(call: Call) -> u64 {
     let mut calls = CALLS.lock();
     let id = calls.next;
     calls.next = id.wrapping_add(1);
-    let (irp, device) = (irp as usize, device as usize);
-    calls.open.push(Call {
-        id,
-        irp,
-        level,
-        device,
-        major,
-        minor,
-        returned: None,
-        completed: None,
-    });
+    calls.open.push(Call { id, ..call });
     id
 }
 
@@ -188,6 +194,7 @@ impl Call {
     fn check(&self, status: NTSTATUS) {
         let what = match (status == STATUS_PENDING, self.completed) {
             (true, Some(true)) | (false, Some(false)) => return,
+            (false, Some(true)) if self.inherited => return,
             (true, _) => "returned STATUS_PENDING without IoMarkIrpPending",
             (false, Some(true)) => "marked the IRP pending, but did not return STATUS_PENDING",
             (false, None) => {

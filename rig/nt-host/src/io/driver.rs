@@ -191,14 +191,6 @@ pub fn module_of(object: *mut DRIVER_OBJECT) -> Option<u32> {
     found.and_then(|driver| driver.image).map(|image| image.id)
 }
 
-/// Whether a service's driver is loaded from an image (rather than part of the host).
-pub fn has_image(service: &str) -> bool {
-    let drivers = DRIVERS.lock();
-    drivers
-        .iter()
-        .any(|driver| driver.service.eq_ignore_ascii_case(service) && driver.image.is_some())
-}
-
 /// The services whose drivers are loaded from images, the last loaded first.
 pub fn loaded() -> Vec<String> {
     let drivers = DRIVERS.lock();

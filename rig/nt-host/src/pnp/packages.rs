@@ -158,3 +158,56 @@ fn matched<'a, S: AsRef<str>>(node: &Node, model: &'a [S]) -> Option<(u32, &'a s
     }
     best
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pnp::query::Pdo;
+
+    fn device(hardware: &[&str], compatible: &[&str]) -> Node {
+        // SAFETY: a null device, which nothing here uses.
+        let mut node = Node::new(
+            None,
+            unsafe { Pdo::new(core::ptr::null_mut()) },
+            String::new(),
+        );
+        node.hardware_ids = hardware.iter().map(|id| String::from(*id)).collect();
+        node.compatible_ids = compatible.iter().map(|id| String::from(*id)).collect();
+        node
+    }
+
+    #[test]
+    fn the_more_specific_match_ranks_first() {
+        let node = device(&["PCI\\A&REV_01", "PCI\\A"], &["PCI\\CC"]);
+        let rank = |ids: &[&str]| matched(&node, ids).map(|(rank, _)| rank);
+        assert_eq!(rank(&["pci\\a&rev_01"]), Some(0));
+        assert_eq!(rank(&["PCI\\A"]), Some(1));
+        assert_eq!(rank(&["PCI\\B", "PCI\\A&REV_01"]), Some(0x1001));
+        assert_eq!(rank(&["PCI\\CC"]), Some(0x2000));
+        assert_eq!(rank(&["PCI\\B", "PCI\\CC"]), Some(0x3001));
+        assert_eq!(rank(&["PCI\\B"]), None);
+    }
+
+    #[test]
+    fn a_package_without_its_files_is_not_staged() {
+        const INF: &str = "[Version]\nSignature=\"$Windows NT$\"\nClass=System\n\
+            ClassGuid={4d36e97d-e325-11ce-bfc1-08002be10318}\nProvider=P\n[Manufacturer]\nP=M,NTamd64\n\
+            [M.NTamd64]\nD=I,PCI\\X\n[I.NT]\nCopyFiles=@a.sys\n[I.NT.Services]\nAddService=a,2,S\n\
+            [S]\nServiceType=1\nStartType=0\nErrorControl=1\nServiceBinary=%12%\\a.sys\n\
+            [DestinationDirs]\nDefaultDestDir=12\n[SourceDisksFiles]\na.sys=1\n";
+        let error = stage("a.inf", INF.as_bytes(), Vec::new()).unwrap_err();
+        assert_eq!(
+            format!("{error}"),
+            "line 11: file a.sys is not in the package"
+        );
+        let other = INF.replace("%12%\\a.sys", "%12%\\b.sys");
+        let files = alloc::vec![(String::from("A.SYS"), Vec::new())];
+        let error = stage("a.inf", other.as_bytes(), files.clone()).unwrap_err();
+        assert!(error.what.contains("b.sys is not among the files copied"));
+        stage("a.inf", INF.as_bytes(), files).unwrap();
+        assert!(matches!(
+            choose(&device(&["PCI\\X"], &[])),
+            Some(Choice::Package(..))
+        ));
+    }
+}

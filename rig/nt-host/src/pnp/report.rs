@@ -117,14 +117,6 @@ pub struct Leaks {
 }
 
 impl Leaks {
-    /// Whether everything went.
-    pub fn is_clean(&self) -> bool {
-        self.refusals.is_empty()
-            && self.irps.is_empty()
-            && self.left.is_empty()
-            && self.handles == 0
-    }
-
     /// The report, a line each.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = self.refusals.clone();
