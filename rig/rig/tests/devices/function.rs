@@ -3,6 +3,8 @@
 use std::ptr::{null, null_mut};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use nt_host::io::device::{
     IoAttachDeviceToDeviceStack, IoCreateDevice, IoDeleteDevice, IoDetachDevice,
@@ -15,6 +17,7 @@ use nt_host::mm::pool;
 use nt_host::pnp::packages::{Inbox, add_inbox};
 use nt_host::pnp::resources::{Requirement, Requirements, Want};
 use nt_host::pnp::{self, Bar, Event, PciFunction, node, remove};
+use nt_host::po;
 use nt_sys::{
     BOOLEAN, CM_INTERRUPT, CM_RESOURCE_INTERRUPT_LATCHED, CM_RESOURCE_INTERRUPT_MESSAGE,
     CM_RESOURCE_INTERRUPT_POLICY_INCLUDED, CM_RESOURCE_LIST, CONNECT_FULLY_SPECIFIED,
@@ -22,9 +25,10 @@ use nt_sys::{
     CmResourceTypePort, DEVICE_OBJECT, DO_DEVICE_INITIALIZING, DRIVER_OBJECT, FILE_DEVICE_UNKNOWN,
     IO_CONNECT_INTERRUPT_FULLY_SPECIFIED_PARAMETERS, IO_CONNECT_INTERRUPT_KINDS,
     IO_CONNECT_INTERRUPT_PARAMETERS, IO_DISCONNECT_CONTEXT, IO_DISCONNECT_INTERRUPT_PARAMETERS,
-    IO_RESOURCE_REQUIREMENTS_LIST, IRP, IRP_MJ_MAXIMUM_FUNCTION, IRP_MJ_PNP,
+    IO_RESOURCE_REQUIREMENTS_LIST, IRP, IRP_MJ_MAXIMUM_FUNCTION, IRP_MJ_PNP, IRP_MJ_POWER,
     IRP_MN_FILTER_RESOURCE_REQUIREMENTS, IRP_MN_REMOVE_DEVICE, IRP_MN_START_DEVICE, KINTERRUPT,
-    Latched, NTSTATUS, PVOID, STATUS_SUCCESS, STATUS_UNSUCCESSFUL,
+    Latched, NTSTATUS, PVOID, PowerActionNone, PowerActionSleep, PowerSystemSleeping3,
+    PowerSystemWorking, STATUS_SUCCESS, STATUS_UNSUCCESSFUL,
 };
 
 static LOWER: AtomicUsize = AtomicUsize::new(0);
@@ -106,6 +110,11 @@ unsafe extern "win64" fn dispatch(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> 
     let request = unsafe { Incoming::new(irp) };
     let (major, minor) = request.function();
     let lower = LOWER.load(Ordering::Relaxed) as *mut DEVICE_OBJECT;
+    if major == IRP_MJ_POWER {
+        SEEN.lock()
+            .unwrap()
+            .push(nt_host::io::complete::label(major, minor));
+    }
     if major != IRP_MJ_PNP {
         // SAFETY: the device below lives.
         return unsafe { request.pass(lower) };
@@ -334,5 +343,34 @@ pub fn surprise() {
     crate::settle();
     assert!(position("IRP_MN_SURPRISE_REMOVAL") < position("IRP_MN_REMOVE_DEVICE"));
     assert_eq!(state(), "removed");
+    assert_eq!(crate::tear_down(), Vec::<String>::new());
+}
+
+/// The system asks before it sleeps, and wakes without asking.
+pub fn sleep() {
+    boot();
+    for (state, action, steps) in [
+        (
+            PowerSystemSleeping3,
+            PowerActionSleep,
+            vec!["IRP_MN_QUERY_POWER", "IRP_MN_SET_POWER"],
+        ),
+        (
+            PowerSystemWorking,
+            PowerActionNone,
+            vec!["IRP_MN_SET_POWER"],
+        ),
+    ] {
+        SEEN.lock().unwrap().clear();
+        let (send, receive) = channel();
+        pnp::post(Event::Call(Box::new(move || {
+            drop(send.send(po::transition(state, action)))
+        })));
+        receive
+            .recv_timeout(Duration::from_secs(10))
+            .unwrap()
+            .unwrap();
+        assert_eq!(*SEEN.lock().unwrap(), steps);
+    }
     assert_eq!(crate::tear_down(), Vec::<String>::new());
 }

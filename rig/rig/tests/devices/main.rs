@@ -57,6 +57,8 @@ const CASES: &[Case] = &[
     ("a device from start to removal", function::life, None),
     ("a device that fails to start", function::failing, None),
     ("a surprising removal", function::surprise, None),
+    ("a device while the system sleeps", function::sleep, None),
+    ("a disk while the system sleeps", miniport::sleep, None),
     ("a disk behind a miniport", miniport::disk, None),
     ("a miniport that is busy", miniport::busy, None),
     ("a miniport that loses a request", miniport::lossy, None),

@@ -18,7 +18,10 @@ use nt_sys::storport::{
     SRB_STATUS_INVALID_REQUEST, SRB_STATUS_NO_DEVICE, SRB_STATUS_SUCCESS,
     STOR_MAP_NON_READ_WRITE_BUFFERS, STOR_SCATTER_GATHER_ELEMENT,
 };
-use nt_sys::{BOOLEAN, DRIVER_OBJECT, PCIBus, PVOID};
+use nt_sys::{
+    BOOLEAN, DRIVER_OBJECT, PCIBus, PVOID, PowerActionNone, PowerActionSleep, PowerSystemSleeping3,
+    PowerSystemWorking,
+};
 use storport_host::{Disk, DmaBuffer, Io, IoError, Op};
 
 const BLOCKS: u64 = 4096;
@@ -423,6 +426,28 @@ pub fn lossy() {
         Ok(())
     );
     assert_eq!(RESETS.load(Ordering::Relaxed), 1);
+    assert_eq!(crate::tear_down(), Vec::<String>::new());
+}
+
+/// The disk works again after the system slept.
+pub fn sleep() {
+    let disk = boot();
+    for (state, action) in [
+        (PowerSystemSleeping3, PowerActionSleep),
+        (PowerSystemWorking, PowerActionNone),
+    ] {
+        let (send, receive) = channel();
+        let transition = move || drop(send.send(nt_host::po::transition(state, action)));
+        pnp::post(pnp::Event::Call(Box::new(transition)));
+        receive
+            .recv_timeout(Duration::from_secs(10))
+            .unwrap()
+            .unwrap();
+    }
+    assert_eq!(
+        end(submit(&disk, Op::Write, 0, 1, Some(&pattern(3, BLOCK)))).0,
+        Ok(())
+    );
     assert_eq!(crate::tear_down(), Vec::<String>::new());
 }
 
