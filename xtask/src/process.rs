@@ -4,13 +4,13 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, IsTerminal, Write},
     process::{Command, Stdio},
-    sync::mpsc,
+    sync::{LazyLock, mpsc},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::toolchain::root;
 
@@ -81,11 +81,14 @@ pub(crate) fn expect(name: &str, command: &mut Command) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// Several programs may run at a time, each with a line of its own.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
 fn spinner(name: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::new_spinner().with_message(name.to_owned());
+    let bar = BARS.add(ProgressBar::new_spinner().with_message(name.to_owned()));
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}") {
         bar.set_style(style);
     }

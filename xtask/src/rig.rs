@@ -1,8 +1,8 @@
 //! Builds the rig and starts it.
 
-use std::{os::unix::process::CommandExt, path::PathBuf, process::Command};
+use std::{os::unix::process::CommandExt, path::PathBuf, process::Command, thread};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::{
     drivers, process,
@@ -25,10 +25,21 @@ pub(crate) fn build() -> Result<()> {
     Ok(())
 }
 
+/// Builds the drivers and the rig at a time: they share no output, and the drivers are linked on one core.
+pub(crate) fn build_everything() -> Result<()> {
+    thread::scope(|scope| {
+        let rig = scope.spawn(build);
+        let drivers = drivers::build();
+        let rig = rig
+            .join()
+            .unwrap_or_else(|_| bail!("the build of the rig panicked"));
+        drivers.and(rig)
+    })
+}
+
 /// `./x run`: the rig takes this process's place, so that Ctrl-C reaches it alone.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    drivers::build()?;
-    build()?;
+    build_everything()?;
     let mut command = Command::new(program());
     command.arg("run");
     if !arguments

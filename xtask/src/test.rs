@@ -257,8 +257,7 @@ fn unit() -> Result<Report> {
 }
 
 fn build() -> Result<Report> {
-    drivers::build()?;
-    rig::build()?;
+    rig::build_everything()?;
     Ok(Report::passed(String::new()))
 }
 

@@ -7,6 +7,7 @@
 use std::{
     fs::File,
     io,
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,6 +20,10 @@ use std::{
 use backends::block::{Blkback, BlockConfig, ImageError};
 use nt_host::cm::Value;
 use nt_host::pnp::{self, Bar, Leaks, PciFunction, Row};
+use nt_sys::GUID;
+use pv_interfaces::{
+    Guid, cache, console, debug, evtchn, gnttab, range_set, shared_info, store, suspend, unplug,
+};
 use xen_model::{
     Config, Source, Xen, dom0::Dom0, platform_pci::platform_device, toolstack::GuestSpec,
 };
@@ -35,6 +40,60 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long removal of the devices may take.
 const FAREWELL: Duration = Duration::from_secs(30);
+
+/// The interfaces between the PV drivers, and all their versions.
+const PV_INTERFACES: &[(&str, Guid, RangeInclusive<u16>)] = &[
+    (
+        "DEBUG",
+        debug::GUID,
+        debug::VERSION_MIN..=debug::VERSION_MAX,
+    ),
+    (
+        "SUSPEND",
+        suspend::GUID,
+        suspend::VERSION_MIN..=suspend::VERSION_MAX,
+    ),
+    (
+        "SHARED_INFO",
+        shared_info::GUID,
+        shared_info::VERSION_MIN..=shared_info::VERSION_MAX,
+    ),
+    (
+        "EVTCHN",
+        evtchn::GUID,
+        evtchn::VERSION_MIN..=evtchn::VERSION_MAX,
+    ),
+    (
+        "STORE",
+        store::GUID,
+        store::VERSION_MIN..=store::VERSION_MAX,
+    ),
+    (
+        "RANGE_SET",
+        range_set::GUID,
+        range_set::VERSION_MIN..=range_set::VERSION_MAX,
+    ),
+    (
+        "CACHE",
+        cache::GUID,
+        cache::VERSION_MIN..=cache::VERSION_MAX,
+    ),
+    (
+        "GNTTAB",
+        gnttab::GUID,
+        gnttab::VERSION_MIN..=gnttab::VERSION_MAX,
+    ),
+    (
+        "UNPLUG",
+        unplug::GUID,
+        unplug::VERSION_MIN..=unplug::VERSION_MAX,
+    ),
+    (
+        "CONSOLE",
+        console::GUID,
+        console::VERSION_MIN..=console::VERSION_MAX,
+    ),
+];
 
 /// Exit code of a process whose guest had a bug check.
 const EXIT_BUG_CHECK: i32 = 3;
@@ -251,6 +310,49 @@ impl Machine {
     /// The device tree.
     pub fn devices(&self) -> Vec<Row> {
         pnp::tree()
+    }
+
+    /// The PV interfaces that each device gives, by its instance path.
+    pub fn interfaces(&self) -> Vec<(String, String)> {
+        let guid = |guid: Guid| GUID {
+            Data1: guid.data1,
+            Data2: guid.data2,
+            Data3: guid.data3,
+            Data4: guid.data4,
+        };
+        let wanted = PV_INTERFACES.iter().flat_map(|(_, of, versions)| {
+            versions.clone().map(move |version| (guid(*of), version))
+        });
+        let (sender, receiver) = mpsc::channel();
+        pnp::interfaces::probe(wanted.collect(), move || {
+            // The receiver waits, or has given up.
+            let _ = sender.send(());
+        });
+        if receiver.recv_timeout(FAREWELL).is_err() {
+            return Vec::new();
+        }
+        let given = pnp::interfaces();
+        let mut found = Vec::new();
+        for instance in given.iter().map(|interface| &interface.instance) {
+            for (name, of, _) in PV_INTERFACES {
+                let mut versions: Vec<_> = given
+                    .iter()
+                    .filter(|given| given.instance == *instance && given.guid == guid(*of))
+                    .map(|given| given.version)
+                    .collect();
+                versions.sort_unstable();
+                let line = match (versions.first(), versions.last()) {
+                    (Some(first), Some(last)) if first == last => format!("{name} {first}"),
+                    (Some(first), Some(last)) => format!("{name} {first}-{last}"),
+                    _ => continue,
+                };
+                let entry = (instance.clone(), line);
+                if !found.contains(&entry) {
+                    found.push(entry);
+                }
+            }
+        }
+        found
     }
 
     /// What the backend of a disk offers and the frontend chose, as xenstore has it.

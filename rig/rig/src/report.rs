@@ -148,7 +148,7 @@ impl Display for Device {
                 f,
                 "\n{:indent$}    interfaces {}",
                 "",
-                self.interfaces.join(" ")
+                self.interfaces.join(", ")
             )?;
         }
         Ok(())

@@ -154,6 +154,7 @@ fn passed(report: &Report, elapsed: Duration) -> String {
 fn describe(machine: &Machine, packages: &Packages, paths: &[PathBuf], options: &Run) -> Report {
     let drivers = packages.images.iter();
     let devices = machine.devices();
+    let interfaces = machine.interfaces();
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         cpus: options.cpus,
@@ -167,6 +168,11 @@ fn describe(machine: &Machine, packages: &Packages, paths: &[PathBuf], options: 
         devices: devices
             .into_iter()
             .map(|row| report::Device {
+                interfaces: interfaces
+                    .iter()
+                    .filter(|(instance, _)| *instance == row.instance)
+                    .map(|(_, interface)| interface.clone())
+                    .collect(),
                 depth: row.depth,
                 instance: row.instance,
                 description: row.description,
@@ -174,7 +180,6 @@ fn describe(machine: &Machine, packages: &Packages, paths: &[PathBuf], options: 
                 matched: row.matching_id,
                 hardware_ids: row.hardware_ids,
                 state: row.state,
-                interfaces: Vec::new(),
             })
             .collect(),
         disks: machine
