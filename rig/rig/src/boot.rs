@@ -355,7 +355,7 @@ impl Machine {
         found
     }
 
-    /// What the backend of a disk offers and the frontend chose, as xenstore has it.
+    /// What frontend and backend of a disk agreed on, as xenstore has it.
     pub fn negotiated(&self, disk: usize) -> Vec<String> {
         let Some(paths) = self.paths.get(disk) else {
             return Vec::new();
@@ -380,9 +380,6 @@ impl Machine {
             "{queues} queue{}",
             if queues == "1" { "" } else { "s" }
         ));
-        if let Some(segments) = read(backend, "feature-max-indirect-segments") {
-            agreed.push(format!("up to {segments} indirect segments"));
-        }
         for (key, name) in [
             ("feature-flush-cache", "flush"),
             ("feature-barrier", "barrier"),
