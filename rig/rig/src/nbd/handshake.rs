@@ -141,9 +141,9 @@ fn describe(option: u32, disk: &Info, wanted: &[u16]) -> Vec<u8> {
         name.extend_from_slice(disk.name.as_bytes());
         answer.extend(option_reply(option, REP_INFO, &name));
     }
-    // Sizes are always told: a client that reads them aligns its requests to blocks.
+    // Sizes are always told. Any byte may be asked for; whole blocks are cheaper.
     let mut sizes = INFO_BLOCK_SIZE.to_be_bytes().to_vec();
-    for size in [disk.block_size, disk.block_size.max(4096), MAX_PAYLOAD] {
+    for size in [1, disk.block_size.max(4096), MAX_PAYLOAD] {
         sizes.extend_from_slice(&size.to_be_bytes());
     }
     answer.extend(option_reply(option, REP_INFO, &sizes));

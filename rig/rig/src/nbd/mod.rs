@@ -12,6 +12,7 @@
 mod address;
 mod budget;
 mod handshake;
+mod partial;
 mod server;
 mod session;
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::{
     address::{Listener, Stream},
     budget::Budget,
     handshake::{MAX_PAYLOAD, negotiate},
+    partial::PartialWrites,
     session::{Counters, STALL, serve},
 };
 use crate::disk::Disk;
@@ -62,6 +63,7 @@ struct Shared {
     accepted: AtomicU64,
     open: Mutex<HashMap<u64, Stream>>,
     closed: Condvar,
+    partial_writes: PartialWrites,
     counters: Arc<Counters>,
 }
 
@@ -200,7 +202,13 @@ impl Shared {
         stream.set_write_timeout(Some(STALL))?;
         let infos: Vec<_> = disks.iter().map(|disk| disk.info()).collect();
         match negotiate(&mut stream, &infos)? {
-            Some(index) => serve(&stream, &disks[index], memory, &self.counters),
+            Some(index) => serve(
+                &stream,
+                &disks[index],
+                memory,
+                &self.partial_writes,
+                &self.counters,
+            ),
             None => Ok(()),
         }
     }

@@ -21,6 +21,7 @@ use super::{
     address::Stream,
     budget::{Budget, Share},
     handshake::MAX_PAYLOAD,
+    partial::{self, PartialWrites, Span},
     wire::*,
 };
 use crate::disk::{Buffer, Disk, Io, IoError, Op};
@@ -45,6 +46,7 @@ pub(super) fn serve<D: Disk>(
     stream: &Stream,
     disk: &Arc<D>,
     memory: &Budget,
+    partial_writes: &PartialWrites,
     counters: &Arc<Counters>,
 ) -> Result<(), Ended> {
     stream.set_read_timeout(Some(STALL))?;
@@ -66,6 +68,7 @@ pub(super) fn serve<D: Disk>(
         input: BufReader::with_capacity(64 * 1024, stream.try_clone()?),
         disk,
         memory,
+        partial_writes,
         slots: Budget::new(MAX_REQUESTS),
         answers: sender,
     };
@@ -90,6 +93,8 @@ struct Answer<B> {
     cookie: u64,
     error: Option<u32>,
     data: Vec<B>,
+    /// Which of the data's bytes the client asked for: how many come before, and how many there are.
+    window: (usize, usize),
     written: u64,
     /// What was written must be made to last before the client hears of it.
     flush: bool,
@@ -187,6 +192,7 @@ struct Reader<'a, D: Disk> {
     input: BufReader<Stream>,
     disk: &'a Arc<D>,
     memory: &'a Budget,
+    partial_writes: &'a PartialWrites,
     slots: Budget,
     answers: Sender<Message<D::Buffer>>,
 }
@@ -236,6 +242,7 @@ impl<D: Disk> Reader<'_, D> {
             cookie: request.cookie,
             error: None,
             data: Vec::new(),
+            window: (0, request.length as usize),
             written: 0,
             flush: request.flags & FLAG_FUA != 0 && request.command != CMD_READ,
             _slot: self.slots.take(1),
@@ -251,14 +258,17 @@ impl<D: Disk> Reader<'_, D> {
                     Ok(())
                 }
             }
-            Ok((block, blocks)) => self.start(&request, block, blocks, &progress),
+            Ok(span) if span.is_whole(self.disk.info().block_size) => {
+                self.start(&request, span.block, span.blocks, &progress)
+            }
+            Ok(span) => self.start_partial(&request, span, &progress),
         };
         progress.state().finish();
         result
     }
 
-    /// First block and number of blocks, or the error that the client gets.
-    fn check(&self, request: &Request) -> Result<(u64, u32), u32> {
+    /// The blocks that it is about, or the error that the client gets.
+    fn check(&self, request: &Request) -> Result<Span, u32> {
         let info = self.disk.info();
         let known = match request.command {
             CMD_WRITE_ZEROES => FLAG_FUA | FLAG_NO_HOLE,
@@ -270,7 +280,7 @@ impl<D: Disk> Reader<'_, D> {
         }
         if request.command == CMD_FLUSH {
             return if request.offset == 0 && request.length == 0 {
-                Ok((0, 0))
+                Ok(Span::new(0, 0, info.block_size))
             } else {
                 Err(EINVAL)
             };
@@ -278,17 +288,12 @@ impl<D: Disk> Reader<'_, D> {
         if info.read_only && request.command != CMD_READ {
             return Err(EPERM);
         }
-        let size = u64::from(info.block_size);
-        let length = u64::from(request.length);
-        if length == 0 || !length.is_multiple_of(size) || !request.offset.is_multiple_of(size) {
+        if request.length == 0 || request.command == CMD_READ && request.length > MAX_PAYLOAD {
             return Err(EINVAL);
         }
-        if request.command == CMD_READ && request.length > MAX_PAYLOAD {
-            return Err(EINVAL);
-        }
-        match request.offset.checked_add(length) {
+        match request.offset.checked_add(u64::from(request.length)) {
             Some(end) if end <= info.bytes() => {
-                Ok((request.offset / size, request.length / info.block_size))
+                Ok(Span::new(request.offset, request.length, info.block_size))
             }
             _ if request.command == CMD_READ => Err(EINVAL),
             _ => Err(ENOSPC),
@@ -313,7 +318,8 @@ impl<D: Disk> Reader<'_, D> {
             CMD_TRIM => {}
             CMD_READ => {
                 // All of it at once: a client that holds a part must not wait for another part.
-                let mut whole = Some(self.memory.take(request.length as usize));
+                let bytes = blocks as usize * info.block_size as usize;
+                let mut whole = Some(self.memory.take(bytes));
                 for (at, count) in split(block, blocks, most) {
                     match disk.buffer(count as usize * info.block_size as usize) {
                         Some(buffer) => {
@@ -354,6 +360,57 @@ impl<D: Disk> Reader<'_, D> {
         Ok(())
     }
 
+    /// Does, or begins, a request that does not take all of its blocks.
+    fn start_partial(
+        &mut self,
+        request: &Request,
+        span: Span,
+        progress: &Arc<Progress<D::Buffer>>,
+    ) -> Result<(), Ended> {
+        let disk = &**self.disk;
+        let info = disk.info();
+        let most = (info.max_transfer / info.block_size).max(1);
+        match request.command {
+            CMD_READ => {
+                if let Some((answer, _)) = &mut progress.state().answer {
+                    answer.window.0 = span.skip as usize;
+                }
+                self.start(request, span.block, span.blocks, progress)
+            }
+            CMD_TRIM => match span.inner(info.block_size) {
+                Some((block, blocks)) => self.start(request, block, blocks, progress),
+                None => Ok(()),
+            },
+            _ => {
+                let length = if request.command == CMD_WRITE {
+                    request.length as usize
+                } else {
+                    0
+                };
+                let _memory = self
+                    .memory
+                    .take(length + partial::transfer_bytes(info, most.min(span.blocks)));
+                let mut data = vec![0; length];
+                if let Err(error) = self.input.read_exact(&mut data) {
+                    progress.state().fail(EIO);
+                    return Err(error.into());
+                }
+                // This request has one slot: with the others, every request before it has been answered.
+                let _alone = self.slots.take(MAX_REQUESTS - 1);
+                let data = (request.command == CMD_WRITE).then_some(&data[..]);
+                match partial::write(disk, self.partial_writes, span, data, most) {
+                    Ok(()) => {
+                        if let Some((answer, _)) = &mut progress.state().answer {
+                            answer.written += u64::from(request.length);
+                        }
+                    }
+                    Err(error) => progress.state().fail(errno(error)),
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// Reads past the data of a write that is refused, so that the next request is found.
     fn skip(&mut self, bytes: u32) -> Result<(), Ended> {
         let mut data = (&mut self.input).take(u64::from(bytes));
@@ -365,7 +422,7 @@ impl<D: Disk> Reader<'_, D> {
 }
 
 /// Ranges of at most `most` blocks.
-fn split(block: u64, blocks: u32, most: u32) -> impl Iterator<Item = (u64, u32)> {
+pub(super) fn split(block: u64, blocks: u32, most: u32) -> impl Iterator<Item = (u64, u32)> {
     (0..blocks)
         .step_by(most as usize)
         .map(move |done| (block + u64::from(done), most.min(blocks - done)))
@@ -441,8 +498,13 @@ impl<D: Disk> Writer<D> {
         if answer.error.is_some() {
             return Ok(());
         }
+        let (mut skip, mut left) = answer.window;
         for buffer in &mut answer.data {
             for piece in buffer.pieces() {
+                let from = skip.min(piece.len());
+                let piece = &piece[from..piece.len().min(from.saturating_add(left))];
+                skip -= from;
+                left -= piece.len();
                 output.write_all(piece)?;
                 counters
                     .read
