@@ -88,9 +88,8 @@ pub unsafe extern "win64" fn KeIpiGenericCall(
     }
     let old = irql::set(IPI_LEVEL);
     let me = processor::current().number;
-    let others = processor::all()
-        .iter()
-        .filter(|cpu| cpu.number != me && !cpu.current_thread.load(Ordering::Acquire).is_null());
+    // All of them: one whose host thread has yet to be given a turn comes when it is.
+    let others = processor::all().iter().filter(|cpu| cpu.number != me);
     let count = others.map(|cpu| super::request(cpu, pending::IPI)).count() as u32;
     await_count(&call.arrived, count);
     call.go.store(true, Ordering::Release);

@@ -92,11 +92,21 @@ impl Linux {
 
     /// Starts the virtual CPUs; after [`nt_host::init`], once in a process. The threads end after [`nt_host::ke::stop`].
     pub fn start(&'static self) -> io::Result<Vec<JoinHandle<()>>> {
-        fault::install(self)?;
-        vcpu::watch(self)?;
+        self.prepare()?;
         (0..self.settings.cpus)
-            .map(|cpu| vcpu::start(self, cpu))
+            .map(|cpu| self.start_cpu(cpu))
             .collect()
+    }
+
+    /// What [`start`](Self::start) does before the first virtual CPU.
+    pub fn prepare(&'static self) -> io::Result<()> {
+        fault::install(self)?;
+        vcpu::watch(self)
+    }
+
+    /// Starts one virtual CPU, after [`prepare`](Self::prepare). The host may start several in any order, and late.
+    pub fn start_cpu(&'static self, cpu: u32) -> io::Result<JoinHandle<()>> {
+        vcpu::start(self, cpu)
     }
 
     /// The debug information of the drivers, for reports.
