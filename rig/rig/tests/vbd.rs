@@ -54,7 +54,10 @@ fn run(image: &Path, cpus: u32, configure: &dyn Fn(u32, &mut BlockConfig)) -> Ou
         images: vec![Claim::new(image).expect("an image")],
         configure,
     })
-    .expect("a booted machine");
+    .unwrap_or_else(|why| {
+        tell();
+        panic!("no booted machine: {why}");
+    });
     let disk = machine.disks()[0].clone();
     let (mut good, mut failed) = (0, 0);
     for batch in 0..REQUESTS / DEPTH {
@@ -79,6 +82,13 @@ fn run(image: &Path, cpus: u32, configure: &dyn Fn(u32, &mut BlockConfig)) -> Ou
         good,
         failed,
         findings: machine.shut_down(),
+    }
+}
+
+/// Writes what the machine has said.
+fn tell() {
+    for line in rig::logger::hidden() {
+        eprintln!("{line}");
     }
 }
 
@@ -206,6 +216,7 @@ fn child() {
     let Ok(name) = std::env::var(CASE) else {
         return;
     };
+    rig::logger::start(log::LevelFilter::Off);
     let image = std::env::temp_dir().join(format!("winpv-vbd-{name}-{}.img", std::process::id()));
     std::fs::File::create(&image)
         .and_then(|file| file.set_len(8 << 20))
@@ -215,6 +226,7 @@ fn child() {
     match result {
         Ok(()) => exit(0),
         Err(why) => {
+            tell();
             eprintln!("{why}");
             exit(1);
         }
