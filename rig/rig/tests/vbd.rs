@@ -1,11 +1,9 @@
 //! The shipped drivers against a block backend that lies: the disk may be lost, the machine may not, and every request
 //! comes back.
-//!
-//! The executive is one to a process, so each case runs in a process of its own: this test program again, with the
-//! name of the case in an environment variable.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, exit};
+mod support;
+
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -15,8 +13,8 @@ use rig::disk::{Disk, Io, Op};
 use rig::image::Claim;
 use rig::packages::Packages;
 use rig::port_disk::PortDisk;
+use support::{check, dist, tell};
 
-const CASE: &str = "RIG_VBD_CASE";
 /// The request at which the lie is told: well after the disk was recognised.
 const TURN: u64 = 300;
 /// Requests sent in all, and at a time.
@@ -24,10 +22,6 @@ const REQUESTS: u64 = 608;
 const DEPTH: u64 = 16;
 /// Seconds after which the class driver has storport reset the disk.
 const PATIENCE: u32 = 3;
-
-fn dist() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/x64")
-}
 
 /// What became of the requests and of the machine.
 struct Outcome {
@@ -82,13 +76,6 @@ fn run(image: &Path, cpus: u32, configure: &dyn Fn(u32, &mut BlockConfig)) -> Ou
         good,
         failed,
         findings: machine.shut_down(),
-    }
-}
-
-/// Writes what the machine has said.
-fn tell() {
-    for line in rig::logger::hidden() {
-        eprintln!("{line}");
     }
 }
 
@@ -213,39 +200,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
 #[test]
 #[ignore = "run by the other tests"]
 fn child() {
-    let Ok(name) = std::env::var(CASE) else {
-        return;
-    };
-    rig::logger::start(log::LevelFilter::Off);
-    let image = std::env::temp_dir().join(format!("winpv-vbd-{name}-{}.img", std::process::id()));
-    std::fs::File::create(&image)
-        .and_then(|file| file.set_len(8 << 20))
-        .expect("an image");
-    let result = case(&name, &image);
-    let _ = std::fs::remove_file(&image);
-    match result {
-        Ok(()) => exit(0),
-        Err(why) => {
-            tell();
-            eprintln!("{why}");
-            exit(1);
-        }
-    }
-}
-
-fn check(name: &str) {
-    if !dist().join("xenvbd.sys").exists() {
-        eprintln!("SKIPPED: there is no dist/x64/xenvbd.sys; run ./x build");
-        return;
-    }
-    let program = std::env::current_exe().expect("this program");
-    let output = Command::new(program)
-        .args(["child", "--exact", "--ignored", "--nocapture"])
-        .env(CASE, name)
-        .output()
-        .expect("a process");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name}: {}\n{text}", output.status);
+    support::child(case);
 }
 
 #[test]

@@ -1,11 +1,9 @@
 //! The shipped bus driver through what a guest's life brings: suspension, sleep, devices that come and go. After each of
 //! them the disk still works, and nothing is left over at the end.
-//!
-//! The executive is one to a process, so each case runs in a process of its own: this test program again, with the
-//! name of the case in an environment variable.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, exit};
+mod support;
+
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -14,17 +12,13 @@ use rig::boot::{self, Machine, Plan};
 use rig::disk::{Disk, Io, Op};
 use rig::image::Claim;
 use rig::packages::Packages;
+use support::{check, dist};
 use xen_model::Resume;
-use xen_model::toolstack::Command as Order;
+use xen_model::toolstack::Command;
 
-const CASE: &str = "RIG_XENBUS_CASE";
 /// The guest's directory in xenstore.
 const GUEST_PATH: &str = "/local/domain/1";
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn dist() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/x64")
-}
 
 /// Waits until something is so.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), String> {
@@ -79,7 +73,7 @@ fn use_disk(machine: &Machine, seed: u8) -> Result<(), String> {
 
 fn suspend(machine: &Machine, how: Resume) -> Result<(), String> {
     let dom0 = machine.dom0();
-    dom0.send(Order::Suspend);
+    dom0.send(Command::Suspend);
     until("the guest suspends", || dom0.xen().is_suspended())?;
     if !dom0.is_acknowledged() {
         return Err("the order was not acknowledged".to_owned());
@@ -171,39 +165,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
 #[test]
 #[ignore = "run by the other tests"]
 fn child() {
-    let Ok(name) = std::env::var(CASE) else {
-        return;
-    };
-    rig::logger::start(log::LevelFilter::Warn);
-    let image =
-        std::env::temp_dir().join(format!("winpv-xenbus-{name}-{}.img", std::process::id()));
-    std::fs::File::create(&image)
-        .and_then(|file| file.set_len(8 << 20))
-        .expect("an image");
-    let result = case(&name, &image);
-    let _ = std::fs::remove_file(&image);
-    match result {
-        Ok(()) => exit(0),
-        Err(why) => {
-            eprintln!("{why}");
-            exit(1);
-        }
-    }
-}
-
-fn check(name: &str) {
-    if !dist().join("xenvbd.sys").exists() {
-        eprintln!("SKIPPED: there is no dist/x64/xenvbd.sys; run ./x build");
-        return;
-    }
-    let program = std::env::current_exe().expect("this program");
-    let output = Command::new(program)
-        .args(["child", "--exact", "--ignored", "--nocapture"])
-        .env(CASE, name)
-        .output()
-        .expect("a process");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name}: {}\n{text}", output.status);
+    support::child(case);
 }
 
 #[test]
