@@ -6,19 +6,18 @@
 mod table;
 
 use crate::bus::Bus;
-use crate::evtchn::{Callback, Channel, Kind};
+use crate::evtchn::{Callback, Kind, OwnChannel};
 use crate::running::{References, Running};
 use ::console::Console as Rings;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use nt::io_space::Caching;
 use nt::{Dpc, HighLock, IoMapping, NtStatus, Result, SpinLock, try_box};
 use nt_sys::{KEVENT, PAGE_SHIFT, PAGE_SIZE};
 pub use table::V1;
-use xen_abi::Port;
 use xen_abi::console::XenconsInterface;
 use xen_api::HvmParam;
 
@@ -38,7 +37,7 @@ struct State {
         reason = "the address is a handle and must not change when the list grows"
     )]
     wakeups: SpinLock<Vec<Box<Wakeup>>>,
-    channel: AtomicPtr<Channel>,
+    channel: OwnChannel,
     dpc: Dpc,
     /// The last field: dropped after the rings, which look into it.
     _page: IoMapping,
@@ -95,7 +94,7 @@ impl Console {
             rings,
             enabled: AtomicBool::new(false),
             wakeups: SpinLock::new(Vec::new()),
-            channel: AtomicPtr::new(core::ptr::null_mut()),
+            channel: OwnChannel::new(),
             dpc,
             _page: page,
         })?;
@@ -137,17 +136,11 @@ impl Console {
 
     fn open_channel(&self, bus: &Bus) -> Result<()> {
         let state = self.running.need()?;
-        let port = xen_api::hvm_param(HvmParam::ConsoleEvtchn)?;
-        let port = u32::try_from(port).map_err(|_| NtStatus::UNSUCCESSFUL)?;
+        let kind = Kind::fixed_by(HvmParam::ConsoleEvtchn)?;
         // SAFETY: the argument is the state, which goes only after the channel is closed.
         let callback =
             unsafe { Callback::new(arrived, core::ptr::from_ref(state).cast_mut().cast()) };
-        let channel = bus
-            .evtchn
-            .open(bus, Kind::Fixed(Port(port)), false, callback)?;
-        state
-            .channel
-            .store(core::ptr::from_ref(channel).cast_mut(), Ordering::Release);
+        let channel = state.channel.open(bus, kind, callback)?;
         state.enabled.store(true, Ordering::Release);
         channel.unmask(bus, false, true);
         Ok(())
@@ -174,10 +167,8 @@ impl Console {
             return 0;
         };
         let moved = with(&mut state.rings.lock());
-        // SAFETY: null or a channel that `open_channel` opened; its memory stays as long as EVTCHN runs.
-        let channel = unsafe { state.channel.load(Ordering::Acquire).as_ref() };
         if moved != 0
-            && let Some(channel) = channel
+            && let Some(channel) = state.channel.get()
         {
             channel.send();
         }
@@ -188,11 +179,7 @@ impl Console {
 impl State {
     fn close_channel(&self, bus: &Bus) {
         self.enabled.store(false, Ordering::Release);
-        let channel = self.channel.swap(core::ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: null or a channel that `open_channel` opened.
-        if let Some(channel) = unsafe { channel.as_ref() } {
-            bus.evtchn.close(bus, channel);
-        }
+        self.channel.close(bus);
     }
 
     fn add_wakeup(&self, event: *mut KEVENT) -> Result<*const Wakeup> {

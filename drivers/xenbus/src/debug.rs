@@ -6,7 +6,7 @@
 use crate::bus::{Bus, context, give_back};
 use crate::callbacks::Callbacks;
 use crate::cstr::cstr;
-use crate::evtchn::{self as event, Channel, Kind};
+use crate::evtchn::{self as event, Kind, OwnChannel};
 use crate::running::References;
 use alloc::boxed::Box;
 use core::ffi::{c_char, c_void};
@@ -29,7 +29,7 @@ pub struct Debug {
     /// The callback that runs, for the prefix of its lines.
     running: AtomicPtr<Callback>,
     /// The channel of the debug key, VIRQ_DEBUG.
-    key: AtomicPtr<Channel>,
+    key: OwnChannel,
     registration: SpinLock<Option<BugCheckCallback>>,
 }
 
@@ -55,7 +55,7 @@ impl Debug {
             references: References::new(),
             callbacks: Callbacks::new(),
             running: AtomicPtr::new(core::ptr::null_mut()),
-            key: AtomicPtr::new(core::ptr::null_mut()),
+            key: OwnChannel::new(),
             registration: SpinLock::new(None),
         }
     }
@@ -77,7 +77,7 @@ impl Debug {
 
     /// Undoes [`Debug::start`]. PASSIVE_LEVEL.
     pub fn stop(&self, bus: &Bus) {
-        self.close_key(bus);
+        self.key.close(bus);
         let registration = self.registration.lock().take();
         drop(registration);
         CRASHING.store(core::ptr::null_mut(), Ordering::Release);
@@ -85,35 +85,22 @@ impl Debug {
 
     /// After a resume: listens for the debug key again. DISPATCH_LEVEL.
     pub fn resume_late(&self, bus: &Bus) {
-        self.close_key(bus);
+        self.key.close(bus);
         self.open_key(bus);
     }
 
     fn open_key(&self, bus: &Bus) {
-        if !self.key.load(Ordering::Acquire).is_null() {
+        if self.key.get().is_some() {
             return;
         }
         // SAFETY: the argument lives as long as the bus, which closes the channel before it goes.
         let callback =
             unsafe { event::Callback::new(requested, core::ptr::from_ref(self).cast_mut().cast()) };
-        match bus
-            .evtchn
-            .open(bus, Kind::Virq(VIRQ_DEBUG, 0), false, callback)
-        {
+        match self.key.open(bus, Kind::Virq(VIRQ_DEBUG, 0), callback) {
             Ok(channel) => {
-                self.key
-                    .store(core::ptr::from_ref(channel).cast_mut(), Ordering::Release);
                 channel.unmask(bus, false, true);
             }
             Err(status) => nt::warning!("no debug key: {status}"),
-        }
-    }
-
-    fn close_key(&self, bus: &Bus) {
-        let channel = self.key.swap(core::ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: null or a channel that `open_key` opened.
-        if let Some(channel) = unsafe { channel.as_ref() } {
-            bus.evtchn.close(bus, channel);
         }
     }
 

@@ -8,6 +8,7 @@
 //! always look at it; under the channel's own lock it then sees whether the channel still is what it was.
 
 mod channel;
+mod own;
 mod table;
 
 use crate::bus::Bus;
@@ -21,8 +22,10 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use evtchn::{PORTS, Ports};
 use nt::processor::{self, ProcessorNumber};
 use nt::{Irql, NtStatus, RaisedIrql, Result, SpinLock, try_box};
+pub use own::OwnChannel;
 pub use table::{V5, V6, V7, V8, V9};
 use xen_abi::{DomId, Port};
+use xen_api::HvmParam;
 
 /// What a channel is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,15 @@ pub enum Kind {
     InterDomain(DomId, Port),
     /// A virtual interrupt of a processor.
     Virq(u32, u32),
+}
+
+impl Kind {
+    /// The port that a parameter of the guest names.
+    pub fn fixed_by(parameter: HvmParam) -> Result<Self> {
+        let port = xen_api::hvm_param(parameter)?;
+        let port = u32::try_from(port).map_err(|_| NtStatus::UNSUCCESSFUL)?;
+        Ok(Self::Fixed(Port(port)))
+    }
 }
 
 /// The subsystem.

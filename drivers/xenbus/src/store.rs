@@ -12,13 +12,13 @@
 mod table;
 
 use crate::bus::Bus;
-use crate::evtchn::{Callback, Channel, Kind};
+use crate::evtchn::{Callback, Kind, OwnChannel};
 use crate::running::{References, Running};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use nt::io_space::Caching;
 use nt::{
@@ -27,7 +27,6 @@ use nt::{
 };
 use nt_sys::{KEVENT, PAGE_SHIFT, PAGE_SIZE};
 pub use table::V2;
-use xen_abi::Port;
 use xen_abi::xs_wire::{XenstoreInterface, XsError};
 use xen_api::HvmParam;
 use xenstore::{Client, Error, Event, Operation, Path, SLOTS, Ticket, Transaction, WatchId};
@@ -53,7 +52,7 @@ struct State {
     connection: SpinLock<Connection>,
     /// Set when the request in the slot has an outcome.
     events: Vec<KernelEvent>,
-    channel: AtomicPtr<Channel>,
+    channel: OwnChannel,
     dpc: Dpc,
     /// The last field: dropped after the connection, which looks into it.
     page: IoMapping,
@@ -142,12 +141,11 @@ impl Store {
         }
         let target = Arc::clone(bus);
         let dpc = Dpc::new(move || target.store.pump())?;
-        let channel = AtomicPtr::new(core::ptr::null_mut());
         self.running.start(State {
             pfn,
             connection,
             events,
-            channel,
+            channel: OwnChannel::new(),
             dpc,
             page,
         })?;
@@ -172,7 +170,7 @@ impl Store {
             );
             return false;
         }
-        self.close_channel(bus, state);
+        state.channel.close(bus);
         state.dpc.cancel();
         Dpc::flush_all();
         // SAFETY: no client is left, the channel is closed, and its DPC has run.
@@ -188,29 +186,15 @@ impl Store {
 
     fn open_channel(&self, bus: &Bus) -> Result<()> {
         let state = self.running.need()?;
-        let port = xen_api::hvm_param(HvmParam::StoreEvtchn)?;
-        let port = u32::try_from(port).map_err(|_| NtStatus::UNSUCCESSFUL)?;
+        let kind = Kind::fixed_by(HvmParam::StoreEvtchn)?;
         // SAFETY: the argument is the state, which goes only after the channel is closed.
         let callback =
             unsafe { Callback::new(arrived, core::ptr::from_ref(state).cast_mut().cast()) };
-        let channel = bus
-            .evtchn
-            .open(bus, Kind::Fixed(Port(port)), false, callback)?;
-        state
-            .channel
-            .store(core::ptr::from_ref(channel).cast_mut(), Ordering::Release);
+        let channel = state.channel.open(bus, kind, callback)?;
         channel.unmask(bus, false, true);
         // What came before the channel was open raised no event.
         state.dpc.queue();
         Ok(())
-    }
-
-    fn close_channel(&self, bus: &Bus, state: &State) {
-        let channel = state.channel.swap(core::ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: null or a channel that `open_channel` opened.
-        if let Some(channel) = unsafe { channel.as_ref() } {
-            bus.evtchn.close(bus, channel);
-        }
     }
 
     /// After a resume: finds xenstored again, sends what it forgot, and tells the owners of watches. DISPATCH_LEVEL.
@@ -221,7 +205,7 @@ impl Store {
         if xen_api::hvm_param(HvmParam::StorePfn) != Ok(state.pfn) {
             nt::error!("the xenstore page has moved");
         }
-        self.close_channel(bus, state);
+        state.channel.close(bus);
         {
             let mut connection = state.connection.lock();
             let Connection {
@@ -482,8 +466,7 @@ impl State {
     }
 
     fn notify(&self) {
-        // SAFETY: null or a channel that `open_channel` opened; its memory stays as long as EVTCHN runs.
-        if let Some(channel) = unsafe { self.channel.load(Ordering::Acquire).as_ref() } {
+        if let Some(channel) = self.channel.get() {
             channel.send();
         }
     }
