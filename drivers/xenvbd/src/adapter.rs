@@ -26,7 +26,7 @@ use storport::{Config, Miniport, Next, Srb};
 const TARGETS: usize = 255;
 /// Targets an emulated IDE disk may stand behind.
 const EMULATED_TARGETS: u32 = 4;
-/// How long new disks may take before the system is told of those that are ready.
+/// How long disks may take to connect before the system is told of those that are ready.
 const SCAN_TIME: Duration = Duration::from_secs(15);
 
 /// The miniport.
@@ -359,6 +359,10 @@ impl Core {
                 for disk in self.disks().filter(|disk| disk.goal() == Goal::Closed) {
                     disk.set_goal(Goal::Connected);
                 }
+                // Who is told of the power uses the disks at once, perhaps to page.
+                if powered.is_some() {
+                    self.await_disks();
+                }
                 powered
             }
             (powered @ Some(_), false) => {
@@ -459,6 +463,11 @@ impl Core {
         if reboot && let Ok(unplug) = self.offers.unplug.acquire() {
             Disks::new(unplug).ask_for_reboot(&c_text!("XENVBD"));
         }
+        self.await_disks();
+    }
+
+    /// Waits for all disks on their way, for a while.
+    fn await_disks(&self) {
         let end = time::since_boot() + SCAN_TIME;
         for disk in self.disks() {
             disk.wait(end.saturating_sub(time::since_boot()));
