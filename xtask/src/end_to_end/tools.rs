@@ -1,8 +1,14 @@
-//! Programs that know nothing of this project use the served disk: libnbd, QEMU, fio.
+//! Programs that know nothing of this project use the served disk: libnbd, QEMU, fio, and the makers of
+//! file systems.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::{Check, Folder, same, serve::Served, succeed};
 
@@ -30,8 +36,12 @@ pub(super) const CHECKS: &[Check] = &[
         run: fio_two_cpus,
     },
     Check {
-        name: "a file system made through nbdfuse is sound",
-        run: file_system,
+        name: "an ext4 file system made through nbdfuse is sound",
+        run: ext4,
+    },
+    Check {
+        name: "a file copied into NTFS through nbdfuse is in the image",
+        run: ntfs,
     },
 ];
 
@@ -156,10 +166,38 @@ fn fio(folder: &Folder, arguments: &[&str], jobs: u32) -> Result<()> {
     served.stop().map(drop)
 }
 
-fn file_system(folder: &Folder) -> Result<()> {
+fn ext4(folder: &Folder) -> Result<()> {
+    let Some(disk) = through_nbdfuse(folder, make_ext4)? else {
+        return Ok(());
+    };
+    succeed(Command::new("e2fsck").args(["-f", "-n"]).arg(&disk), LIMIT).map(drop)
+}
+
+/// mkntfs and ntfscp write parts of blocks, which the disk takes whole only.
+fn ntfs(folder: &Folder) -> Result<()> {
+    let Some(disk) = through_nbdfuse(folder, make_ntfs)? else {
+        return Ok(());
+    };
+    let output = Command::new("ntfscat")
+        .args([disk.as_path(), Path::new("copied")])
+        .output()
+        .context("cannot start ntfscat")?;
+    ensure!(
+        output.stdout == fs::read(folder.path("original"))?,
+        "the image's file differs from the one that was copied"
+    );
+    Ok(())
+}
+
+/// Serves a disk on two CPUs, mounts it as a file, and has `make` use that. The image, when nothing serves it any more;
+/// `None` where there is no FUSE.
+fn through_nbdfuse(
+    folder: &Folder,
+    make: fn(&Path, &Folder) -> Result<()>,
+) -> Result<Option<PathBuf>> {
     if !Path::new("/dev/fuse").exists() {
         // A container without it; what nbdfuse would add is the kernel's page cache above the same requests.
-        return Ok(());
+        return Ok(None);
     }
     let disk = folder.path("disk.img");
     fs::File::create(&disk)?.set_len(64 << 20)?;
@@ -171,7 +209,7 @@ fn file_system(folder: &Folder) -> Result<()> {
         .arg(&served.uri)
         .spawn()
         .context("cannot start nbdfuse")?;
-    let result = make_and_check(&mount, folder);
+    let result = made(&mount).and_then(|device| make(&device, folder));
     // Both must go, whatever came of it: first the mount, then the disk under it.
     let unmounted = Command::new("fusermount3")
         .arg("-u")
@@ -189,17 +227,42 @@ fn file_system(folder: &Folder) -> Result<()> {
     fuse.wait()?;
     result?;
     served.stop()?;
-    succeed(Command::new("e2fsck").args(["-f", "-n"]).arg(&disk), LIMIT).map(drop)
+    Ok(Some(disk))
 }
 
-fn make_and_check(mount: &Path, folder: &Folder) -> Result<()> {
+/// The file that nbdfuse shows, once it does.
+fn made(mount: &Path) -> Result<PathBuf> {
     let device = mount.join("nbd");
     for _ in 0..100 {
         if device.exists() {
-            break;
+            return Ok(device);
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+    bail!("nbdfuse shows no disk after 10 s")
+}
+
+fn make_ntfs(device: &Path, folder: &Folder) -> Result<()> {
+    let original = folder.path("original");
+    let bytes: Vec<u8> = (0..3_000_001u32).map(|n| (n % 253) as u8).collect();
+    fs::write(&original, bytes)?;
+    succeed(
+        Command::new("mkntfs")
+            .args(["--force", "--quick", "--quiet"])
+            .arg(device),
+        LIMIT,
+    )?;
+    succeed(
+        Command::new("ntfscp")
+            .arg("--force")
+            .args([device, original.as_path()])
+            .arg("copied"),
+        LIMIT,
+    )
+    .map(drop)
+}
+
+fn make_ext4(device: &Path, folder: &Folder) -> Result<()> {
     let tree = folder.path("tree");
     fs::create_dir_all(tree.join("deep/er"))?;
     for number in 0..40u32 {
@@ -212,12 +275,8 @@ fn make_and_check(mount: &Path, folder: &Folder) -> Result<()> {
         Command::new("mke2fs")
             .args(["-q", "-F", "-t", "ext4", "-d"])
             .arg(&tree)
-            .arg(&device),
+            .arg(device),
         LIMIT,
     )?;
-    succeed(
-        Command::new("e2fsck").args(["-f", "-n"]).arg(&device),
-        LIMIT,
-    )
-    .map(drop)
+    succeed(Command::new("e2fsck").args(["-f", "-n"]).arg(device), LIMIT).map(drop)
 }
