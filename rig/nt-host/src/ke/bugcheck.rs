@@ -11,7 +11,7 @@ use nt_sys::{
     KBUGCHECK_CALLBACK_RECORD, KBUGCHECK_CALLBACK_ROUTINE, KIRQL, PVOID,
 };
 
-use super::{irql, processor, trace};
+use super::{backtrace, irql, processor};
 use crate::exports;
 use crate::host::platform;
 use crate::pe::modules;
@@ -72,7 +72,7 @@ static CALLBACKS: Mutex<Vec<Callback>> = Mutex::new(Vec::new());
 /// Ends the machine. `what` completes the sentence "DRIVER …": "frees pool 0x1234, which was freed before".
 pub fn bug_check(code: u32, parameters: [u64; 4], what: fmt::Arguments) -> ! {
     bug_check_with(code, parameters, what, || {
-        trace::describe(&trace::of_caller())
+        backtrace::describe(&backtrace::of_caller())
     })
 }
 
@@ -169,7 +169,7 @@ pub fn fault(code: u32, parameters: [u64; 4], registers: &Registers, what: fmt::
         cpu.caller.store(module.id, Ordering::Relaxed);
     }
     bug_check_with(code, parameters, what, || {
-        trace::describe(&trace::walk(*registers))
+        backtrace::describe(&backtrace::walk(*registers))
     })
 }
 

@@ -11,6 +11,7 @@
 //! ```
 
 pub mod affinity;
+pub mod backtrace;
 pub mod bugcheck;
 pub mod context;
 pub mod dispatcher;
@@ -27,7 +28,7 @@ pub mod stack;
 pub mod thread;
 pub mod time;
 pub mod timer;
-pub mod trace;
+
 pub mod wait;
 
 use core::sync::atomic::Ordering;

@@ -6,7 +6,7 @@ use nt_sys::{NTSTATUS, RTL_OSVERSIONINFOW, STATUS_SUCCESS};
 
 use crate::exports;
 use crate::host::host;
-use crate::ke::trace;
+use crate::ke::backtrace;
 
 /// `InitSafeBootMode`: 0, not in safe mode.
 pub static InitSafeBootMode: u32 = 0;
@@ -60,7 +60,7 @@ pub unsafe extern "win64" fn RtlCaptureStackBackTrace(
     frames: *mut *mut c_void,
     hash: *mut u32,
 ) -> u16 {
-    let walked = trace::of_caller();
+    let walked = backtrace::of_caller();
     let mut sum = 0u32;
     let mut stored = 0;
     for &address in walked.iter().skip(skip as usize).take(count as usize) {

@@ -19,7 +19,7 @@ use nt_host::ke::bugcheck::{
     self, KERNEL_SECURITY_CHECK_FAILURE, KMODE_EXCEPTION_NOT_HANDLED, PAGE_FAULT_IN_NONPAGED_AREA,
     UNEXPECTED_KERNEL_MODE_TRAP,
 };
-use nt_host::ke::trace;
+use nt_host::ke::backtrace;
 use nt_host::pe::{modules, unwind};
 
 use super::emulate::Outcome;
@@ -289,7 +289,7 @@ fn own_fault(signal: libc::c_int, registers: &Registers) -> ! {
             err,
             "rig: perhaps for a bad argument of the last call by a driver:"
         );
-        for line in trace::describe(&trace::of_caller()) {
+        for line in backtrace::describe(&backtrace::of_caller()) {
             let _ = writeln!(err, "      {line}");
         }
     }
