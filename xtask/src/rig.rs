@@ -9,26 +9,52 @@ use crate::{
     toolchain::{Toolchain, root},
 };
 
-/// The rig's program.
+/// How the rig is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// With all checks, together with its tests: for what `./x test` does.
+    Checked,
+    /// Optimised: for what people start.
+    Fast,
+}
+
+impl Profile {
+    /// Cargo's name of the profile, and of the folder below target/.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Checked => ("dev", "debug"),
+            Self::Fast => ("rig", "rig"),
+        }
+    }
+}
+
+/// The rig's program, as it is built for the tests.
 pub(crate) fn program() -> PathBuf {
-    root().join("target/debug/rig")
+    program_of(Profile::Checked)
+}
+
+fn program_of(profile: Profile) -> PathBuf {
+    root().join("target").join(profile.names().1).join("rig")
 }
 
 /// Builds the rig.
-pub(crate) fn build() -> Result<()> {
+fn build(profile: Profile) -> Result<()> {
     process::expect(
         "build rig",
-        Toolchain::current()
-            .cargo("build")
-            .args(["--package", "rig"]),
+        Toolchain::current().cargo("build").args([
+            "--package",
+            "rig",
+            "--profile",
+            profile.names().0,
+        ]),
     )?;
     Ok(())
 }
 
 /// Builds the drivers and the rig at a time: they share no output, and the drivers are linked on one core.
-pub(crate) fn build_everything() -> Result<()> {
+pub(crate) fn build_everything(profile: Profile) -> Result<()> {
     thread::scope(|scope| {
-        let rig = scope.spawn(build);
+        let rig = scope.spawn(move || build(profile));
         let drivers = drivers::build();
         let rig = rig
             .join()
@@ -39,8 +65,8 @@ pub(crate) fn build_everything() -> Result<()> {
 
 /// `./x run`: the rig takes this process's place, so that Ctrl-C reaches it alone.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    build_everything()?;
-    let mut command = Command::new(program());
+    build_everything(Profile::Fast)?;
+    let mut command = Command::new(program_of(Profile::Fast));
     command.arg("run");
     if !arguments
         .iter()

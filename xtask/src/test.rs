@@ -257,7 +257,7 @@ fn unit() -> Result<Report> {
 }
 
 fn build() -> Result<Report> {
-    rig::build_everything()?;
+    rig::build_everything(rig::Profile::Checked)?;
     Ok(Report::passed(String::new()))
 }
 
