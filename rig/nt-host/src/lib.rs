@@ -36,6 +36,7 @@ pub mod pnp;
 pub mod po;
 pub mod rtl;
 pub mod sync;
+pub mod verifier;
 
 pub use export::Export;
 pub use host::{Config, host, init};

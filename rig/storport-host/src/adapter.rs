@@ -8,9 +8,9 @@ use core::cell::UnsafeCell;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
-use nt_host::ke::bugcheck;
 use nt_host::mm::{frames, pool};
 use nt_host::sync::Mutex;
+use nt_host::verifier::Rule;
 use nt_sys::storport::{
     HW_INITIALIZATION_DATA, HW_PASSIVE_INITIALIZE_ROUTINE, PORT_CONFIGURATION_INFORMATION,
 };
@@ -178,7 +178,7 @@ impl Adapter {
         let good = prefix.is_aligned() && platform.readable(prefix as u64, size_of::<Prefix>());
         // SAFETY: the memory is readable, and any bytes are a valid number.
         if !good || unsafe { (*prefix).magic } != MAGIC {
-            bugcheck::breach(format_args!(
+            Rule::ExtensionInvalid.breach(format_args!(
                 "{function}: {extension:p} is no device extension of the port driver's"
             ));
         }

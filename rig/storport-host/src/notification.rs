@@ -6,6 +6,7 @@
 use nt_host::exports;
 use nt_host::ke::bugcheck;
 use nt_host::pnp::property::IoInvalidateDeviceRelations;
+use nt_host::verifier::Rule;
 use nt_sys::storport::{
     AcquireSpinLock, BusChangeDetected, EnablePassiveInitialization, HW_PASSIVE_INITIALIZE_ROUTINE,
     InitializeDpc, IssueDpc, LinkDown, LinkUp, NextLuRequest, NextRequest, QueryTickCount,
@@ -61,11 +62,11 @@ pub unsafe extern "win64" fn StorPortNotification(
             };
         }
         InitializeDpc | IssueDpc | AcquireSpinLock | ReleaseSpinLock => {
-            bugcheck::breach(format_args!(
+            Rule::NotificationType.breach(format_args!(
                 "StorPortNotification {kind:#x} is not offered by this port driver"
             ));
         }
-        _ => bugcheck::breach(format_args!(
+        _ => Rule::NotificationType.breach(format_args!(
             "StorPortNotification with unknown type {kind:#x}"
         )),
     }

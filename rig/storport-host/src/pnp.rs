@@ -18,8 +18,9 @@ use nt_host::io::driver;
 use nt_host::io::incoming::Incoming;
 use nt_host::ke::interrupt::{self, Connection};
 use nt_host::ke::irql::{KeLowerIrql, KfRaiseIrql};
-use nt_host::ke::{bugcheck, time, wait};
+use nt_host::ke::{time, wait};
 use nt_host::pnp::bus;
+use nt_host::verifier::Rule;
 use nt_sys::storport::{
     ACCESS_RANGE, PORT_CONFIGURATION_INFORMATION, SCSI_DMA64_SYSTEM_SUPPORTED, SP_RETURN_FOUND,
     SP_UNINITIALIZED_VALUE, ScsiQuerySupportedControlTypes, ScsiStopAdapter,
@@ -350,7 +351,7 @@ fn stop(adapter: &Arc<Adapter>) {
     while adapter.outstanding() != 0 {
         if time::interrupt_time() > limit {
             let name = driver::name(adapter.driver);
-            bugcheck::breach(format_args!(
+            Rule::SrbAtStop.breach(format_args!(
                 "{name} is being stopped and still has {} SRBs",
                 adapter.outstanding()
             ));

@@ -21,6 +21,7 @@ use nt_host::ke::dpc::{KeInitializeDpc, KeInsertQueueDpc};
 use nt_host::ke::spinlock::{KeAcquireSpinLockAtDpcLevel, KeReleaseSpinLockFromDpcLevel};
 use nt_host::ke::{bugcheck, irql, processor};
 use nt_host::sync::Mutex;
+use nt_host::verifier::Rule;
 use nt_host::{host, ke};
 use nt_sys::storport::{
     SCSI_REQUEST_BLOCK, SRB_FLAGS_DATA_IN, SRB_FLAGS_DATA_OUT, SRB_FLAGS_NO_QUEUE_FREEZE,
@@ -225,7 +226,7 @@ fn issue(adapter: &Arc<Adapter>, request: Request) {
             // SAFETY: slots are never freed while their adapter exists.
             let (now, later) = unsafe { (*slot).look() };
             if now == state::ISSUED && later == uses {
-                bugcheck::breach(format_args!(
+                Rule::BuildIoFalse.breach(format_args!(
                     "HwBuildIo returned FALSE for SRB {srb:p} without having completed it"
                 ));
             }
@@ -233,7 +234,7 @@ fn issue(adapter: &Arc<Adapter>, request: Request) {
         }
     }
     let Some(start) = adapter.hw.HwStartIo else {
-        bugcheck::breach(format_args!("the miniport has no HwStartIo"));
+        Rule::NoStartIo.breach(format_args!("the miniport has no HwStartIo"));
     };
     let lock = adapter.start_lock(cpu);
     // SAFETY: the lock lives as long as the adapter.
@@ -324,7 +325,7 @@ pub fn complete(srb: *mut SCSI_REQUEST_BLOCK, function: &str) {
     let fields = unsafe { slot.as_ref() };
     fields.complete(function);
     if fields.srb.SrbStatus == SRB_STATUS_PENDING {
-        bugcheck::breach(format_args!(
+        Rule::SrbPendingStatus.breach(format_args!(
             "{function} completes SRB {srb:p} with SRB_STATUS_PENDING"
         ));
     }

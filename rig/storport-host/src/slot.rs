@@ -10,9 +10,9 @@ use alloc::vec::Vec;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use nt_host::ke::bugcheck;
 use nt_host::mm::pool;
 use nt_host::platform::PAGE_SIZE;
+use nt_host::verifier::Rule;
 use nt_sys::PVOID;
 use nt_sys::storport::{SCSI_REQUEST_BLOCK, STOR_SCATTER_GATHER_LIST};
 
@@ -99,7 +99,7 @@ impl Slot {
             slot.is_aligned() && unsafe { (*slot.as_ptr()).magic } == MAGIC
         });
         slot.unwrap_or_else(|| {
-            bugcheck::breach(format_args!(
+            Rule::SrbInvalid.breach(format_args!(
                 "{function}: {srb:p} is no SRB of the port driver"
             ))
         })
@@ -155,7 +155,8 @@ impl Slot {
                 "which it does not have"
             };
             let srb = &raw const self.srb;
-            bugcheck::breach(format_args!("{function} completes SRB {srb:p}, {what}"));
+            Rule::SrbCompletedTwice
+                .breach(format_args!("{function} completes SRB {srb:p}, {what}"));
         }
     }
 }

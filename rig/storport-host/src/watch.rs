@@ -10,8 +10,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nt_host::ke::event::Event;
 use nt_host::ke::wait::Timeout;
-use nt_host::ke::{bugcheck, irql, thread, time};
+use nt_host::ke::{irql, thread, time};
 use nt_host::sync::{Mutex, Once};
+use nt_host::verifier::Rule;
 use nt_sys::storport::{
     SRB_FUNCTION_RESET_DEVICE, SRB_FUNCTION_RESET_LOGICAL_UNIT, SRB_STATUS_SUCCESS,
 };
@@ -131,7 +132,7 @@ fn late(adapter: &Arc<Adapter>, now: u64) {
     if last != 0 {
         if now.saturating_sub(last) > AFTER_RESET {
             let name = nt_host::io::driver::name(adapter.driver);
-            bugcheck::breach(format_args!(
+            Rule::SrbLost.breach(format_args!(
                 "{name} still has a late request of target {target} after a reset"
             ));
         }

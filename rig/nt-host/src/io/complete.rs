@@ -31,11 +31,7 @@ use crate::exports;
 use crate::ke::bugcheck;
 use crate::ke::event::KeSetEvent;
 use crate::sync::Mutex;
-
-/// Bug check codes (bugcodes.h).
-const NO_MORE_IRP_STACK_LOCATIONS: u32 = 0x35;
-const MULTIPLE_IRP_COMPLETE_REQUESTS: u32 = 0x44;
-const IRQL_UNEXPECTED_VALUE: u32 = 0xC8;
+use crate::verifier::Rule;
 
 /// A call of a dispatch routine that has not both returned and been completed.
 struct Call {
@@ -70,22 +66,20 @@ pub unsafe extern "win64" fn IofCallDriver(device: *mut DEVICE_OBJECT, irp: *mut
     bugcheck::irql_at_most("IofCallDriver", DISPATCH_LEVEL);
     irp::demand(irp, "IofCallDriver");
     if !super::device::is_device(device) {
-        bugcheck::breach(format_args!(
+        Rule::DeviceInvalid.breach(format_args!(
             "IofCallDriver: {device:p} is no device object"
         ));
     }
     // SAFETY: just found to be an IRP.
     let fields = unsafe { irp::fields(irp) };
     if fields.CurrentLocation > fields.StackCount.saturating_add(1) {
-        bugcheck::bug_check(
-            MULTIPLE_IRP_COMPLETE_REQUESTS,
+        Rule::IrpDoubleCompletion.bug_check(
             [irp as u64, 0, 0, 0],
             format_args!("IofCallDriver: the IRP was completed before"),
         );
     }
     if fields.CurrentLocation <= 1 {
-        bugcheck::bug_check(
-            NO_MORE_IRP_STACK_LOCATIONS,
+        Rule::IrpNoLocation.bug_check(
             [irp as u64, 0, 0, 0],
             format_args!(
                 "IofCallDriver to {}: the IRP has no stack location left",
@@ -118,7 +112,7 @@ pub unsafe extern "win64" fn IofCallDriver(device: *mut DEVICE_OBJECT, irp: *mut
     // SAFETY: a driver object lives as long as its devices.
     let dispatch = unsafe { (*driver).MajorFunction };
     let Some(dispatch) = dispatch.get(usize::from(major)).copied().flatten() else {
-        bugcheck::breach(format_args!(
+        Rule::DeviceNoDispatch.breach(format_args!(
             "IofCallDriver: {} has no dispatch routine {major:#x}",
             describe(device)
         ));
@@ -128,8 +122,7 @@ pub unsafe extern "win64" fn IofCallDriver(device: *mut DEVICE_OBJECT, irp: *mut
     let status = unsafe { dispatch(device, irp) };
     let after = crate::ke::irql::current();
     if before != after {
-        bugcheck::bug_check(
-            IRQL_UNEXPECTED_VALUE,
+        Rule::IrqlAfterDispatch.bug_check(
             [u64::from(before), u64::from(after), 0, 0],
             format_args!(
                 "the dispatch routine of {} for {} returned at another IRQL",
@@ -192,17 +185,24 @@ fn completed(irp: *mut IRP, level: CCHAR, pending: bool) {
 
 impl Call {
     fn check(&self, status: NTSTATUS) {
-        let what = match (status == STATUS_PENDING, self.completed) {
+        let (rule, what) = match (status == STATUS_PENDING, self.completed) {
             (true, Some(true)) | (false, Some(false)) => return,
             (false, Some(true)) if self.inherited => return,
-            (true, _) => "returned STATUS_PENDING without IoMarkIrpPending",
-            (false, Some(true)) => "marked the IRP pending, but did not return STATUS_PENDING",
-            (false, None) => {
-                "returned without having completed the IRP, passed it on or returned STATUS_PENDING"
-            }
+            (true, _) => (
+                Rule::IrpNotMarked,
+                "returned STATUS_PENDING without IoMarkIrpPending",
+            ),
+            (false, Some(true)) => (
+                Rule::IrpMarked,
+                "marked the IRP pending, but did not return STATUS_PENDING",
+            ),
+            (false, None) => (
+                Rule::IrpForgotten,
+                "returned without having completed the IRP, passed it on or returned STATUS_PENDING",
+            ),
         };
         let device = self.device as *mut DEVICE_OBJECT;
-        bugcheck::breach(format_args!(
+        rule.breach(format_args!(
             "{} for {} {what} (status {status:#010x})",
             describe(device),
             label(self.major, self.minor)
@@ -231,14 +231,13 @@ pub(super) unsafe fn complete(irp: *mut IRP) {
     // SAFETY: just found to be an IRP.
     let fields = unsafe { irp::fields(irp) };
     if fields.CurrentLocation > fields.StackCount {
-        bugcheck::bug_check(
-            MULTIPLE_IRP_COMPLETE_REQUESTS,
+        Rule::IrpDoubleCompletion.bug_check(
             [irp as u64, 0, 0, 0],
             format_args!("IofCompleteRequest: the IRP is completed, or was never sent"),
         );
     }
     if fields.IoStatus.Status == STATUS_PENDING || fields.IoStatus.Status == -1 {
-        bugcheck::breach(format_args!(
+        Rule::IrpPendingStatus.breach(format_args!(
             "IofCompleteRequest by {} with STATUS_PENDING",
             holder(irp)
         ));
@@ -312,7 +311,7 @@ fn demand_holder(irp: *mut IRP, caller: u32) {
         |device: &usize| super::device::module_of(*device as *mut DEVICE_OBJECT) == Some(caller);
     if !devices.is_empty() && !devices.iter().any(holds) {
         let name = crate::pe::modules::name_of(caller);
-        bugcheck::breach(format_args!(
+        Rule::IrpNotHolder.breach(format_args!(
             "{name} completes an IRP that is at {}",
             holder(irp)
         ));
@@ -337,7 +336,7 @@ unsafe fn finish(irp: *mut IRP) {
     let track = unsafe { irp::track(irp) };
     track.state = State::Completed;
     if !track.synchronous {
-        bugcheck::breach(format_args!(
+        Rule::IrpNotKept.breach(format_args!(
             "an IRP from IoAllocateIrp of {} was completed without a completion routine of its maker keeping it",
             crate::pe::modules::name_of(track_owner(irp)),
         ));

@@ -28,6 +28,7 @@ use crate::exports;
 use crate::ke::bugcheck;
 use crate::ob::{self, ObjectType};
 use crate::sync::Mutex;
+use crate::verifier::Rule;
 
 /// Device objects.
 pub static DEVICE_TYPE: ObjectType = ObjectType {
@@ -87,7 +88,7 @@ pub fn is_device(device: *mut DEVICE_OBJECT) -> bool {
 
 fn demand(device: *mut DEVICE_OBJECT, function: &str) {
     if !is_device(device) {
-        bugcheck::breach(format_args!("{function}: {device:p} is no device object"));
+        Rule::DeviceInvalid.breach(format_args!("{function}: {device:p} is no device object"));
     }
 }
 
@@ -216,7 +217,7 @@ pub unsafe extern "win64" fn IoDeleteDevice(device: *mut DEVICE_OBJECT) {
         // SAFETY: just found to be a device object.
         let own = unsafe { extension(device) };
         if core::mem::replace(&mut own.deleted, true) {
-            bugcheck::breach(format_args!(
+            Rule::DeviceDeletedTwice.breach(format_args!(
                 "IoDeleteDevice: {} was deleted before",
                 describe(device)
             ));
@@ -224,7 +225,7 @@ pub unsafe extern "win64" fn IoDeleteDevice(device: *mut DEVICE_OBJECT) {
         // SAFETY: just found to be a device object.
         let fields = unsafe { object(device) };
         if !fields.AttachedDevice.is_null() {
-            bugcheck::breach(format_args!(
+            Rule::DeviceAttached.breach(format_args!(
                 "IoDeleteDevice: another device is still attached to {}",
                 describe(device)
             ));
@@ -314,7 +315,7 @@ pub unsafe extern "win64" fn IoDetachDevice(target: *mut DEVICE_OBJECT) {
     let lower = unsafe { object(target) };
     let above = core::mem::replace(&mut lower.AttachedDevice, null_mut());
     if above.is_null() {
-        bugcheck::breach(format_args!(
+        Rule::DeviceDetach.breach(format_args!(
             "IoDetachDevice: nothing is attached to {}",
             describe(target)
         ));

@@ -90,7 +90,7 @@ pub fn load(service: &str) -> Result<*mut DRIVER_OBJECT, LoadError> {
 pub fn create_host(name: &str) -> *mut DRIVER_OBJECT {
     match create(name, None, None) {
         Ok(object) => object,
-        Err(error) => crate::ke::bugcheck::breach(format_args!("{name}: {error}")),
+        Err(error) => crate::ke::bugcheck::give_up(format_args!("{name}: {error}")),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::ke::bugcheck;
 use crate::ke::interrupt::{self, Connection};
 use crate::pnp::node;
 use crate::pnp::resources::Given;
+use crate::verifier::Rule;
 
 /// What every version asks for.
 struct Wanted {
@@ -84,7 +85,7 @@ fn connect(wanted: Wanted) -> NTSTATUS {
         return STATUS_INVALID_PARAMETER;
     };
     if !given(wanted.device, wanted.vector) {
-        bugcheck::breach(format_args!(
+        Rule::InterruptConnect.breach(format_args!(
             "IoConnectInterruptEx: vector {vector:#x} is none that {} was started with",
             super::device::describe(wanted.device)
         ));
@@ -92,7 +93,7 @@ fn connect(wanted: Wanted) -> NTSTATUS {
     let irql = interrupt::irql_of(vector);
     // Zero leaves the choice to the system; else it must be at least the interrupt's own.
     if wanted.irql != 0 && wanted.irql < irql {
-        bugcheck::breach(format_args!(
+        Rule::InterruptConnect.breach(format_args!(
             "IoConnectInterruptEx: SynchronizeIrql {} is below the interrupt's IRQL {irql}",
             wanted.irql
         ));

@@ -15,6 +15,7 @@ use nt_sys::{
 use crate::exports;
 use crate::ke::{bugcheck, processor};
 use crate::mm::pool;
+use crate::verifier::Rule;
 
 /// Where an IRP is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,7 @@ pub(super) fn demand(irp: *mut IRP, function: &str) {
         // SAFETY: the memory is readable up to the end of the track.
         && unsafe { track(irp) }.magic == MAGIC;
     if !good {
-        bugcheck::breach(format_args!(
+        Rule::IrpInvalid.breach(format_args!(
             "{function}: {irp:p} is no IRP, or one that was freed"
         ));
     }
@@ -225,7 +226,7 @@ pub unsafe extern "win64" fn IoFreeIrp(irp: *mut IRP) {
     // SAFETY: just found to be an IRP.
     let fields = unsafe { fields(irp) };
     if fields.CurrentLocation <= fields.StackCount {
-        bugcheck::breach(format_args!(
+        Rule::IrpFreedInUse.breach(format_args!(
             "IoFreeIrp: the IRP is still at {}",
             super::complete::holder(irp)
         ));

@@ -16,6 +16,7 @@ use crate::ke::bugcheck;
 use crate::ke::event::{KeInitializeEvent, KeSetEvent};
 use crate::ke::wait::KeWaitForSingleObject;
 use crate::sync::Mutex;
+use crate::verifier::Rule;
 
 /// How often each tag holds each lock.
 static HELD: Mutex<BTreeMap<(usize, usize), u32>> = Mutex::new(BTreeMap::new());
@@ -37,7 +38,7 @@ unsafe fn leave(lock: *mut IO_REMOVE_LOCK) -> i32 {
         .fetch_sub(1, Ordering::AcqRel)
         .wrapping_sub(1);
     if left < 0 {
-        bugcheck::breach(format_args!(
+        Rule::RemoveLock.breach(format_args!(
             "a remove lock is released more often than acquired"
         ));
     }
@@ -58,7 +59,7 @@ fn untag(lock: *mut IO_REMOVE_LOCK, tag: PVOID) {
         Some(times) => *times = times.saturating_sub(1),
         None => {
             drop(held);
-            bugcheck::breach(format_args!(
+            Rule::RemoveLock.breach(format_args!(
                 "a remove lock is released with tag {tag:p}, which does not hold it"
             ));
         }

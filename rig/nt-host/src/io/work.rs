@@ -16,6 +16,7 @@ use crate::ke::{bugcheck, processor, thread};
 use crate::mm::pool;
 use crate::ob;
 use crate::sync::{Mutex, Once};
+use crate::verifier::Rule;
 
 /// Worker threads per CPU.
 const WORKERS: u32 = 2;
@@ -44,7 +45,7 @@ pub(crate) fn start() {
     for cpu in processor::all() {
         for _ in 0..WORKERS {
             if !thread::run(cpu.number, work) {
-                bugcheck::breach(format_args!("no memory for a system worker thread"));
+                bugcheck::give_up(format_args!("no memory for a system worker thread"));
             }
         }
     }
@@ -71,7 +72,13 @@ fn work() {
         if let Some(routine) = routine {
             // SAFETY: the driver's own routine, called as documented.
             unsafe { routine(device, context) };
-            bugcheck::irql_at_most("a work item's routine after its return", PASSIVE_LEVEL);
+            let after = crate::ke::irql::current();
+            if after != PASSIVE_LEVEL {
+                Rule::IrqlAfterWorkItem.breach_of(
+                    routine as usize,
+                    format_args!("returns from a work item's routine at IRQL {after}"),
+                );
+            }
         }
         // SAFETY: drops the reference taken when the item was queued.
         unsafe { ob::ObfDereferenceObject(device.cast()) };
@@ -116,7 +123,7 @@ pub unsafe extern "win64" fn IoFreeWorkItem(item: *mut IO_WORKITEM) {
     bugcheck::irql_at_most("IoFreeWorkItem", DISPATCH_LEVEL);
     // SAFETY: the caller's promise.
     if unsafe { &*item.cast::<Item>() }.queued {
-        bugcheck::breach(format_args!("IoFreeWorkItem: the item is queued"));
+        Rule::WorkItemQueued.breach(format_args!("IoFreeWorkItem: the item is queued"));
     }
     if let Some(memory) = NonNull::new(item.cast()) {
         // SAFETY: allocated by IoAllocateWorkItem.
@@ -136,12 +143,12 @@ pub unsafe extern "win64" fn IoQueueWorkItem(
 ) {
     bugcheck::irql_at_most("IoQueueWorkItem", DISPATCH_LEVEL);
     let Some(pointer) = NonNull::new(item.cast::<Item>()) else {
-        bugcheck::breach(format_args!("IoQueueWorkItem without an item"));
+        Rule::WorkItemQueued.breach(format_args!("IoQueueWorkItem without an item"));
     };
     // SAFETY: the caller's promise.
     let item = unsafe { &mut *pointer.as_ptr() };
     if core::mem::replace(&mut item.queued, true) {
-        bugcheck::breach(format_args!("IoQueueWorkItem: the item is queued already"));
+        Rule::WorkItemQueued.breach(format_args!("IoQueueWorkItem: the item is queued already"));
     }
     item.routine = routine;
     item.context = context;

@@ -17,38 +17,17 @@ use crate::host::platform;
 use crate::pe::modules;
 use crate::pe::unwind::Registers;
 use crate::sync::Mutex;
+use crate::verifier::Rule;
 
 // Microsoft Learn: "Bug check code reference".
-/// An IRQL was lowered by a raise.
-pub const IRQL_NOT_GREATER_OR_EQUAL: u32 = 0x09;
-/// Memory touched, or an IRQL raised by a lowering, at an IRQL that forbids it.
-pub const IRQL_NOT_LESS_OR_EQUAL: u32 = 0x0A;
-/// `MAXIMUM_WAIT_OBJECTS_EXCEEDED`.
-pub const MAXIMUM_WAIT_OBJECTS_EXCEEDED: u32 = 0x0C;
-/// A spin lock is taken twice by one processor.
-pub const SPIN_LOCK_ALREADY_OWNED: u32 = 0x0F;
-/// A spin lock is released by a processor that does not hold it.
-pub const SPIN_LOCK_NOT_OWNED: u32 = 0x10;
-/// A mutex is released by a thread that does not own it.
-pub const THREAD_NOT_MUTEX_OWNER: u32 = 0x11;
-/// A pool block's surroundings are damaged.
-pub const BAD_POOL_HEADER: u32 = 0x19;
 /// An exception that nothing handles.
 pub const KMODE_EXCEPTION_NOT_HANDLED: u32 = 0x1E;
 /// An access to memory that is not there.
 pub const PAGE_FAULT_IN_NONPAGED_AREA: u32 = 0x50;
 /// A kernel stack is exhausted.
 pub const UNEXPECTED_KERNEL_MODE_TRAP: u32 = 0x7F;
-/// A spin lock was never initialised.
-pub const SPIN_LOCK_INIT_FAILURE: u32 = 0x81;
-/// A wrong pool free.
-pub const BAD_POOL_CALLER: u32 = 0xC2;
-/// Freed pool was written.
-pub const SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION: u32 = 0xC1;
-/// A rule of the verifier is broken.
-pub const DRIVER_VERIFIER_DETECTED_VIOLATION: u32 = 0xC4;
-/// A thread spins for too long.
-pub const THREAD_STUCK_IN_DEVICE_DRIVER: u32 = 0xEA;
+/// The system cannot start: here, the executive lacks memory for itself.
+pub const INSTALL_MORE_MEMORY: u32 = 0x7D;
 /// A processor does not answer.
 pub const CLOCK_WATCHDOG_TIMEOUT: u32 = 0x101;
 /// `__fastfail`.
@@ -69,17 +48,24 @@ unsafe impl Send for Callback {}
 
 static CALLBACKS: Mutex<Vec<Callback>> = Mutex::new(Vec::new());
 
-/// Ends the machine. `what` completes the sentence "DRIVER …": "frees pool 0x1234, which was freed before".
+/// Ends the machine. `what` completes the sentence "DRIVER …": "calls KeBugCheckEx".
 pub fn bug_check(code: u32, parameters: [u64; 4], what: fmt::Arguments) -> ! {
-    bug_check_with(code, parameters, what, || {
+    report(code, parameters, None, what, || {
         backtrace::describe(&backtrace::of_caller())
     })
 }
 
-/// As [`bug_check`], with a stack from elsewhere than the last call into the executive.
-pub fn bug_check_with(
+/// Ends the machine because the executive itself cannot go on.
+pub fn give_up(what: fmt::Arguments) -> ! {
+    bug_check(INSTALL_MORE_MEMORY, [0; 4], what)
+}
+
+/// As [`bug_check`], for a rule of the verifier if one is broken, with a stack from elsewhere than the last call into
+/// the executive.
+pub(crate) fn report(
     code: u32,
     parameters: [u64; 4],
+    rule: Option<Rule>,
     what: fmt::Arguments,
     stack: impl FnOnce() -> Vec<String>,
 ) -> ! {
@@ -104,6 +90,9 @@ pub fn bug_check_with(
         "*** bug check {code:#010x}: {} {what}",
         modules::name_of(driver)
     ));
+    if let Some(rule) = rule {
+        say(&format!("    rule {rule}: {}", rule.row().about));
+    }
     let [a, b, c, d] = parameters;
     say(&format!("    parameters {a:#x} {b:#x} {c:#x} {d:#x}"));
     if let Some(cpu) = cpu {
@@ -168,20 +157,14 @@ pub fn fault(code: u32, parameters: [u64; 4], registers: &Registers, what: fmt::
     {
         cpu.caller.store(module.id, Ordering::Relaxed);
     }
-    bug_check_with(code, parameters, what, || {
+    report(code, parameters, None, what, || {
         backtrace::describe(&backtrace::walk(*registers))
     })
 }
 
-/// Reports a broken rule of the verifier. `what` completes the sentence "DRIVER …".
-pub fn breach(what: fmt::Arguments) -> ! {
-    bug_check(DRIVER_VERIFIER_DETECTED_VIOLATION, [0; 4], what)
-}
-
 #[cold]
 fn wrong_irql(function: &str, current: KIRQL, rule: &str, limit: KIRQL) -> ! {
-    bug_check(
-        DRIVER_VERIFIER_DETECTED_VIOLATION,
+    Rule::IrqlCall.bug_check(
         [u64::from(current), u64::from(limit), 0, 0],
         format_args!("calls {function} at IRQL {current}; it may be called at {rule} {limit}"),
     )

@@ -16,7 +16,8 @@ use nt_sys::{
 };
 
 use super::thread::Thread;
-use super::{bugcheck, scheduler, wait};
+use super::{scheduler, wait};
+use crate::verifier::Rule;
 
 const LOCKED: u8 = 0x80;
 
@@ -207,7 +208,9 @@ impl Locked {
                     .store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
             }
             EventNotificationObject | ThreadObject | TimerNotificationObject => {}
-            kind => bugcheck::breach(format_args!("waits for an object of unknown type {kind}")),
+            kind => {
+                Rule::ObjectType.breach(format_args!("waits for an object of unknown type {kind}"))
+            }
         }
     }
 
@@ -263,7 +266,7 @@ impl Locked {
         let mut entry = unsafe { (*head).Flink };
         if entry.is_null() {
             drop(self);
-            bugcheck::breach(format_args!(
+            Rule::ObjectUninitialized.breach(format_args!(
                 "uses a dispatcher object that was not initialised"
             ));
         }

@@ -20,6 +20,7 @@ use super::wait::Timeout;
 use super::{affinity, bugcheck, context, irql, poll, timer};
 use crate::exports;
 use crate::sync::Mutex;
+use crate::verifier::Rule;
 
 type Injected = Box<dyn FnOnce() + Send>;
 
@@ -222,9 +223,10 @@ fn run(dpc: &KDPC) {
         };
         let after = irql::current();
         if after != DISPATCH_LEVEL {
-            bugcheck::breach(format_args!(
-                "DPC routine {routine:p} returned at IRQL {after}"
-            ));
+            Rule::IrqlAfterDpc.breach_of(
+                routine as usize,
+                format_args!("returns from a DPC routine at IRQL {after}"),
+            );
         }
     }
 }

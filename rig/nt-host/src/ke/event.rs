@@ -9,6 +9,7 @@ use super::dispatcher::{self, Object};
 use super::wait::{self, Timeout};
 use super::{bugcheck, poll};
 use crate::exports;
+use crate::verifier::Rule;
 
 /// An event of the executive's own, at a fixed address.
 pub struct Event(alloc::boxed::Box<core::cell::UnsafeCell<KEVENT>>);
@@ -149,7 +150,7 @@ pub unsafe extern "win64" fn KeReleaseSemaphore(
         Some(new) if new <= limit && adjustment > 0 => locked.set_state(new),
         _ => {
             drop(locked);
-            bugcheck::breach(format_args!(
+            Rule::SemaphoreLimit.breach(format_args!(
                 "KeReleaseSemaphore of {adjustment} at {old} beyond its limit {limit} (STATUS_SEMAPHORE_LIMIT_EXCEEDED)"
             ));
         }

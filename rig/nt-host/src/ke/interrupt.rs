@@ -14,6 +14,7 @@ use super::{bugcheck, irql, poll, spinlock};
 use crate::exports;
 use crate::host::platform;
 use crate::sync::Mutex;
+use crate::verifier::Rule;
 
 /// Drivers that can share one vector.
 const SHARED: usize = 4;
@@ -253,9 +254,10 @@ fn serve(interrupt: &Interrupt) {
     unsafe { spinlock::release(lock) };
     let after = irql::current();
     if after != level {
-        bugcheck::breach(format_args!(
-            "interrupt routine {routine:p} returned at IRQL {after}, called at {level}"
-        ));
+        Rule::IrqlAfterInterrupt.breach_of(
+            routine as usize,
+            format_args!("returns from an interrupt routine at IRQL {after}, called at {level}"),
+        );
     }
 }
 

@@ -4,8 +4,9 @@ use core::sync::atomic::Ordering;
 
 use nt_sys::{DISPATCH_LEVEL, HIGH_LEVEL, KIRQL};
 
-use super::{bugcheck, poll, processor};
+use super::{poll, processor};
 use crate::exports;
+use crate::verifier::Rule;
 
 /// The current IRQL of this CPU.
 #[inline]
@@ -40,8 +41,7 @@ pub extern "win64" fn KeGetCurrentIrql() -> KIRQL {
 pub extern "win64" fn KfRaiseIrql(new: KIRQL) -> KIRQL {
     let old = current();
     if new < old || new > HIGH_LEVEL {
-        bugcheck::bug_check(
-            bugcheck::IRQL_NOT_GREATER_OR_EQUAL,
+        Rule::IrqlRaise.bug_check(
             [u64::from(old), u64::from(new), 0, 0],
             format_args!("KfRaiseIrql from IRQL {old} to {new}"),
         );
@@ -54,8 +54,7 @@ pub extern "win64" fn KfRaiseIrql(new: KIRQL) -> KIRQL {
 pub extern "win64" fn KeLowerIrql(new: KIRQL) {
     let old = current();
     if new > old {
-        bugcheck::bug_check(
-            bugcheck::IRQL_NOT_LESS_OR_EQUAL,
+        Rule::IrqlLower.bug_check(
             [u64::from(old), u64::from(new), 0, 0],
             format_args!("KeLowerIrql from IRQL {old} to {new}"),
         );

@@ -9,6 +9,7 @@ use nt_sys::{BOOLEAN, DISPATCH_LEVEL, KMUTEX, LIST_ENTRY, MutantObject};
 use super::dispatcher::{self, Object};
 use super::{bugcheck, poll, thread};
 use crate::exports;
+use crate::verifier::Rule;
 
 /// Microsoft Learn: KeInitializeMutex.
 ///
@@ -41,8 +42,7 @@ pub unsafe extern "win64" fn KeReleaseMutex(mutex: *mut KMUTEX, wait: BOOLEAN) -
     let old = locked.state();
     if old > 0 || !locked.owned_by(thread::current()) {
         drop(locked);
-        bugcheck::bug_check(
-            bugcheck::THREAD_NOT_MUTEX_OWNER,
+        Rule::MutexOwner.bug_check(
             [
                 thread::current().as_pvoid().as_ptr() as u64,
                 mutex as u64,

@@ -17,6 +17,7 @@ use super::thread::{self, Disposition, Thread};
 use super::{dpc, interrupt, ipi};
 use crate::host::platform;
 use crate::sync::Mutex;
+use crate::verifier::Rule;
 
 /// How long a thread runs while others of its priority are ready, in 100 ns units: 20 ms.
 const QUANTUM: u64 = 200_000;
@@ -207,7 +208,7 @@ pub(super) fn switch_out(disposition: Disposition) {
     if core::ptr::eq(thread, cpu.scheduler.idle.load(Ordering::Relaxed))
         || cpu.in_dpc.load(Ordering::Relaxed)
     {
-        super::bugcheck::breach(format_args!("waits in a DPC or interrupt routine"));
+        Rule::WaitInDpc.breach(format_args!("waits in a DPC or interrupt routine"));
     }
     thread
         .disposition

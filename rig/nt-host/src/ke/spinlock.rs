@@ -11,6 +11,7 @@ use nt_sys::{DISPATCH_LEVEL, KIRQL, KSPIN_LOCK};
 use super::{bugcheck, irql, poll, processor};
 use crate::exports;
 use crate::host::platform;
+use crate::verifier::Rule;
 
 /// A spin lock that is held or waited for this long (100 ns units) is a bug: 20 s.
 const TOO_LONG: u64 = 20 * 10_000_000;
@@ -39,15 +40,13 @@ pub unsafe fn acquire(lock: *mut KSPIN_LOCK) {
 #[cold]
 fn contended(lock: *mut KSPIN_LOCK, word: &AtomicUsize, owner: usize, holder: usize) {
     if holder == owner {
-        bugcheck::bug_check(
-            bugcheck::SPIN_LOCK_ALREADY_OWNED,
+        Rule::LockRecursion.bug_check(
             [lock as u64, 0, 0, 0],
             format_args!("acquires spin lock {lock:p}, which this processor holds already"),
         );
     }
     if holder > processor::all().len() {
-        bugcheck::bug_check(
-            bugcheck::SPIN_LOCK_INIT_FAILURE,
+        Rule::LockUninitialized.bug_check(
             [lock as u64, holder as u64, 0, 0],
             format_args!(
                 "acquires spin lock {lock:p}, which was never initialised (it holds {holder:#x})"
@@ -65,8 +64,7 @@ fn contended(lock: *mut KSPIN_LOCK, word: &AtomicUsize, owner: usize, holder: us
         spins = spins.wrapping_add(1);
         if spins.is_multiple_of(1024) && platform().interrupt_time() - start > TOO_LONG {
             let holder = word.load(Ordering::Relaxed).wrapping_sub(1);
-            bugcheck::bug_check(
-                bugcheck::THREAD_STUCK_IN_DEVICE_DRIVER,
+            Rule::LockStuck.bug_check(
                 [lock as u64, holder as u64, 0, 0],
                 format_args!("waits for spin lock {lock:p} for 20 s; processor {holder} holds it"),
             );
@@ -84,8 +82,7 @@ pub unsafe fn release(lock: *mut KSPIN_LOCK) {
     let owner = processor::current().number as usize + 1;
     let holder = word.load(Ordering::Relaxed);
     if holder != owner {
-        bugcheck::bug_check(
-            bugcheck::SPIN_LOCK_NOT_OWNED,
+        Rule::LockNotHeld.bug_check(
             [lock as u64, holder as u64, 0, 0],
             format_args!("releases spin lock {lock:p}, which this processor does not hold"),
         );
@@ -121,7 +118,7 @@ pub unsafe extern "win64" fn KeAcquireSpinLockRaiseToDpc(lock: *mut KSPIN_LOCK) 
 pub unsafe extern "win64" fn KeReleaseSpinLock(lock: *mut KSPIN_LOCK, old: KIRQL) {
     let current = irql::current();
     if current != DISPATCH_LEVEL || old > DISPATCH_LEVEL {
-        bugcheck::breach(format_args!(
+        Rule::LockReleaseIrql.breach(format_args!(
             "KeReleaseSpinLock at IRQL {current} (new IRQL {old}); it is called at DISPATCH_LEVEL"
         ));
     }

@@ -16,6 +16,7 @@ use super::{bugcheck, processor, scheduler};
 use crate::exports;
 use crate::ob::{self, ObjectType, handle};
 use crate::sync::Mutex;
+use crate::verifier::Rule;
 
 /// The type of thread objects: what `*PsThreadType` is.
 pub static THREAD: ObjectType = ObjectType {
@@ -167,7 +168,7 @@ extern "sysv64" fn entry(thread: *mut u8) -> ! {
 fn exit() -> ! {
     let irql = super::irql::current();
     if irql != PASSIVE_LEVEL {
-        bugcheck::breach(format_args!("ends a system thread at IRQL {irql}"));
+        Rule::IrqlAtThreadEnd.breach(format_args!("ends a system thread at IRQL {irql}"));
     }
     scheduler::switch_out(Disposition::Ended);
     unreachable!("an ended thread is not resumed");
@@ -263,7 +264,7 @@ pub extern "win64" fn PsTerminateSystemThread(_status: NTSTATUS) -> NTSTATUS {
 pub unsafe extern "win64" fn KeSetPriorityThread(thread: *mut Thread, priority: i32) -> i32 {
     bugcheck::irql_at_most("KeSetPriorityThread", PASSIVE_LEVEL);
     if !(1..=nt_sys::HIGH_PRIORITY).contains(&priority) {
-        bugcheck::breach(format_args!(
+        Rule::ThreadPriority.breach(format_args!(
             "KeSetPriorityThread with priority {priority}, not in 1..31"
         ));
     }

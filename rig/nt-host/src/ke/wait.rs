@@ -17,6 +17,7 @@ use super::dispatcher::{Locked, Object, WaitBlock};
 use super::thread::{self, Disposition, Thread};
 use super::{bugcheck, irql, poll, scheduler, time, timer};
 use crate::exports;
+use crate::verifier::Rule;
 
 /// Nobody has ended the wait yet.
 const WAITING: u32 = u32::MAX;
@@ -236,8 +237,7 @@ pub unsafe extern "win64" fn KeWaitForMultipleObjects(
         MAXIMUM_WAIT_OBJECTS
     };
     if count == 0 || count > limit {
-        bugcheck::bug_check(
-            bugcheck::MAXIMUM_WAIT_OBJECTS_EXCEEDED,
+        Rule::WaitTooMany.bug_check(
             [count as u64, 0, 0, 0],
             format_args!("KeWaitForMultipleObjects for {count} objects; {limit} is the limit here"),
         );

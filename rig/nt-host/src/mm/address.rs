@@ -17,6 +17,7 @@ use crate::exports;
 use crate::host::platform;
 use crate::ke::{bugcheck, processor};
 use crate::sync::Mutex;
+use crate::verifier::Rule;
 
 /// Frames mapped one after the other outside the physical view.
 pub struct Alias {
@@ -123,7 +124,7 @@ pub unsafe extern "win64" fn MmUnmapIoSpace(address: PVOID, size: usize) {
         Some(index) => drop(mappings.swap_remove(index)),
         None => {
             drop(mappings);
-            bugcheck::breach(format_args!(
+            Rule::IoSpaceUnmap.breach(format_args!(
                 "unmaps {size:#x} bytes of I/O space at {address:p}, which are not mapped"
             ));
         }

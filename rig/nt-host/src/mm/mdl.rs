@@ -19,6 +19,7 @@ use crate::host::platform;
 use crate::ke::{bugcheck, poll, processor};
 use crate::platform::Protection;
 use crate::sync::Mutex;
+use crate::verifier::Rule;
 
 const TAG: pool::Tag = *b"Mdl ";
 
@@ -86,7 +87,7 @@ pub unsafe fn pages<'a>(mdl: NonNull<MDL>) -> &'a mut [PFN_NUMBER] {
 
 fn checked<'a>(mdl: *mut MDL, function: &str) -> (NonNull<MDL>, &'a mut MDL) {
     let Some(pointer) = NonNull::new(mdl) else {
-        bugcheck::breach(format_args!("calls {function} with a null MDL"));
+        Rule::MdlInvalid.breach(format_args!("calls {function} with a null MDL"));
     };
     // SAFETY: the callers of the exported functions pass MDLs.
     (pointer, unsafe { &mut *mdl })
@@ -133,7 +134,7 @@ pub unsafe extern "win64" fn IoFreeMdl(mdl: *mut MDL) {
     if header.MdlFlags & MDL_MAPPED_TO_SYSTEM_VA != 0
         && header.MdlFlags & MDL_SOURCE_IS_NONPAGED_POOL == 0
     {
-        bugcheck::breach(format_args!(
+        Rule::MdlMapped.breach(format_args!(
             "frees MDL {mdl:p}, whose pages are still mapped"
         ));
     }
@@ -154,7 +155,7 @@ pub unsafe extern "win64" fn MmBuildMdlForNonPagedPool(mdl: *mut MDL) {
         let address = start + index * PAGE_SIZE;
         match address::translate(address) {
             Some(physical) => *page = physical / PAGE_SIZE as u64,
-            None => bugcheck::breach(format_args!(
+            None => Rule::MdlInvalid.breach(format_args!(
                 "calls MmBuildMdlForNonPagedPool for {address:#x}, which is no nonpaged memory"
             )),
         }
@@ -230,12 +231,12 @@ pub unsafe extern "win64" fn MmFreePagesFromMdl(mdl: *mut MDL) {
     bugcheck::irql_at_most("MmFreePagesFromMdl", APC_LEVEL);
     let (_, header) = checked(mdl, "MmFreePagesFromMdl");
     if header.MdlFlags & MDL_MAPPED_TO_SYSTEM_VA != 0 {
-        bugcheck::breach(format_args!(
+        Rule::MdlMapped.breach(format_args!(
             "frees the pages of MDL {mdl:p}, which are still mapped"
         ));
     }
     let Some(allocated) = ALLOCATED.lock().remove(&(mdl as usize)) else {
-        bugcheck::breach(format_args!(
+        Rule::MdlPages.breach(format_args!(
             "frees the pages of MDL {mdl:p}, which MmAllocatePagesForMdlEx did not make or which were freed before"
         ));
     };
@@ -259,7 +260,7 @@ pub unsafe extern "win64" fn MmMapLockedPagesSpecifyCache(
     bugcheck::irql_at_most("MmMapLockedPagesSpecifyCache", DISPATCH_LEVEL);
     let (pointer, header) = checked(mdl, "MmMapLockedPagesSpecifyCache");
     if header.MdlFlags & (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL) != 0 {
-        bugcheck::breach(format_args!("maps MDL {mdl:p}, which is mapped already"));
+        Rule::MdlMapped.breach(format_args!("maps MDL {mdl:p}, which is mapped already"));
     }
     // SAFETY: `mdl` is an MDL.
     let frames = unsafe { pages(pointer) };
@@ -300,7 +301,7 @@ pub unsafe extern "win64" fn MmUnmapLockedPages(base: PVOID, mdl: *mut MDL) {
     bugcheck::irql_at_most("MmUnmapLockedPages", DISPATCH_LEVEL);
     let (_, header) = checked(mdl, "MmUnmapLockedPages");
     if header.MdlFlags & MDL_MAPPED_TO_SYSTEM_VA == 0 || header.MappedSystemVa != base {
-        bugcheck::breach(format_args!(
+        Rule::MdlUnmap.breach(format_args!(
             "unmaps MDL {mdl:p} at {base:p}, where it is not mapped"
         ));
     }

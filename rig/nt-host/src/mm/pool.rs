@@ -20,6 +20,7 @@ use crate::exports;
 use crate::ke::bugcheck;
 use crate::ke::processor;
 use crate::sync::Mutex;
+use crate::verifier::Rule;
 
 /// A pool tag; its bytes as they appear in memory.
 pub type Tag = [u8; 4];
@@ -137,8 +138,7 @@ fn allocate_small(class: usize, owner: u32, size: usize, tag: Tag) -> Option<Non
     if let Some(at) = bytes.iter().position(|&byte| byte != DEAD) {
         // SAFETY: the block is the pool's; its header still names the last owner.
         let last = unsafe { block.0.as_ref() };
-        bugcheck::bug_check(
-            bugcheck::SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION,
+        Rule::PoolWriteAfterFree.bug_check(
             [
                 body.as_ptr() as u64 + at as u64,
                 u64::from(last.owner),
@@ -352,22 +352,15 @@ pub fn tag_text(tag: Tag) -> String {
 }
 
 fn refuse(memory: NonNull<u8>, error: PoolError) -> ! {
-    let (code, what) = match error {
-        PoolError::NotAllocated => (bugcheck::BAD_POOL_CALLER, "which is no pool allocation"),
-        PoolError::DoubleFree => (bugcheck::BAD_POOL_CALLER, "which was freed before"),
-        PoolError::Overrun => (
-            bugcheck::BAD_POOL_HEADER,
-            "which was written beyond its end",
-        ),
-        PoolError::Underrun => (bugcheck::BAD_POOL_HEADER, "whose header was overwritten"),
-        PoolError::WrongTag => (
-            bugcheck::BAD_POOL_CALLER,
-            "with another tag than it was made with",
-        ),
+    let (rule, what) = match error {
+        PoolError::NotAllocated => (Rule::PoolNotAllocated, "which is no pool allocation"),
+        PoolError::DoubleFree => (Rule::PoolDoubleFree, "which was freed before"),
+        PoolError::Overrun => (Rule::PoolOverrun, "which was written beyond its end"),
+        PoolError::Underrun => (Rule::PoolUnderrun, "whose header was overwritten"),
+        PoolError::WrongTag => (Rule::PoolWrongTag, "with another tag than it was made with"),
     };
     let address = memory.as_ptr() as u64;
-    bugcheck::bug_check(
-        code,
+    rule.bug_check(
         [address, 0, 0, 0],
         format_args!("frees pool {memory:p}, {what}"),
     )
@@ -403,11 +396,7 @@ pub unsafe extern "win64" fn ExFreePoolWithTag(memory: *mut c_void, tag: u32) {
     bugcheck::irql_at_most("ExFreePoolWithTag", nt_sys::DISPATCH_LEVEL);
     let tag = (tag != 0).then_some(tag.to_le_bytes());
     let Some(memory) = NonNull::new(memory.cast::<u8>()) else {
-        bugcheck::bug_check(
-            bugcheck::BAD_POOL_CALLER,
-            [0x46, 0, 0, 0],
-            format_args!("frees a null pointer"),
-        );
+        Rule::PoolNotAllocated.bug_check([0x46, 0, 0, 0], format_args!("frees a null pointer"));
     };
     if let Err(error) = try_free(memory, tag) {
         refuse(memory, error);

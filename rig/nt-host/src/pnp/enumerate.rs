@@ -27,6 +27,7 @@ use super::{arbiter, install, remove};
 use crate::cm;
 use crate::io::{device, driver};
 use crate::ke::bugcheck;
+use crate::verifier::Rule;
 
 /// Asks a bus for its children, adds the new ones and removes those that are gone.
 pub fn children(parent: NodeId) {
@@ -86,8 +87,7 @@ fn discover(parent: NodeId, above: &Node, pdo: Pdo) -> Option<NodeId> {
     };
     let instance = format!("{device_id}\\{instance_id}");
     if node::by_instance(&instance).is_some() {
-        bugcheck::bug_check(
-            0xCA,
+        Rule::PnpFatal.bug_check(
             [1, pdo.as_ptr() as u64, 0, 0],
             format_args!("two devices have the instance path {instance}"),
         );
@@ -204,7 +204,7 @@ fn add_device(service: &str, pdo: Pdo) -> Result<(), String> {
         // SAFETY: a device of a live stack.
         if unsafe { (*device).Flags } & DO_DEVICE_INITIALIZING != 0 {
             let name = device::describe(device);
-            bugcheck::breach(format_args!(
+            Rule::DeviceInitializing.breach(format_args!(
                 "AddDevice of {service} left DO_DEVICE_INITIALIZING in {name}"
             ));
         }

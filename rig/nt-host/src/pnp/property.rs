@@ -19,6 +19,7 @@ use crate::cm::{self, Value};
 use crate::exports;
 use crate::io::device;
 use crate::ke::bugcheck;
+use crate::verifier::Rule;
 
 /// DEVICE_REGISTRY_PROPERTY's members that nt-sys has no use for (wdm.h).
 const DEVICE_PROPERTY_COMPATIBLE_IDS: i32 = 2;
@@ -30,7 +31,7 @@ const DEVICE_PROPERTY_UI_NUMBER: i32 = 17;
 /// The node of a PDO that a driver names; anything else is a bug of the driver.
 fn node_of(pdo: *mut DEVICE_OBJECT, function: &str) -> Option<Node> {
     if !device::is_device(pdo) {
-        bugcheck::breach(format_args!("{function}: {pdo:p} is no device object"));
+        Rule::DeviceInvalid.breach(format_args!("{function}: {pdo:p} is no device object"));
     }
     node::by_pdo(pdo).and_then(node::get)
 }

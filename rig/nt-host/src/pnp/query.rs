@@ -21,16 +21,14 @@ use nt_sys::{
 use super::resources::Requirements;
 use crate::io::device;
 use crate::io::request::{self, Outcome};
-use crate::ke::bugcheck;
 use crate::mm::pool;
 use crate::ob;
+use crate::verifier::Rule;
 
 /// Longest device ID in characters with its terminator (cfgmgr32.h: MAX_DEVICE_ID_LEN).
 const MAX_DEVICE_ID_LEN: usize = 200;
 /// Longest list of hardware or compatible IDs in characters (regstr.h: REGSTR_VAL_MAX_HCID_LEN).
 const MAX_LIST_LEN: usize = 1024;
-/// Bug check code PNP_DETECTED_FATAL_ERROR.
-const PNP_DETECTED_FATAL_ERROR: u32 = 0xCA;
 
 /// A device of a stack that the PnP manager holds a reference of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -278,8 +276,7 @@ impl Pdo {
 
     fn fatal(self, what: String) -> ! {
         let device = self.as_ptr();
-        bugcheck::bug_check(
-            PNP_DETECTED_FATAL_ERROR,
+        Rule::PnpFatal.bug_check(
             [1, device as u64, 0, 0],
             format_args!("{}: {what}", device::describe(device)),
         )

@@ -20,7 +20,7 @@ use nt_sys::{
 use super::node::{self, Node, NodeId, State};
 use super::{arbiter, enumerate};
 use crate::io::device;
-use crate::ke::bugcheck;
+use crate::verifier::Rule;
 
 /// A refusal to be removed.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ fn take_drivers(id: NodeId, becomes: State) {
 fn remove_stack(node: &Node) {
     let status = node.pdo.tell(IRP_MN_REMOVE_DEVICE);
     if !nt_success(status) {
-        bugcheck::breach(format_args!(
+        Rule::RemoveRefused.breach(format_args!(
             "{}: REMOVE_DEVICE was completed with {status:#010x}",
             node.instance
         ));
@@ -91,7 +91,7 @@ fn remove_stack(node: &Node) {
     let left = unsafe { device::stack(node.pdo.as_ptr()) };
     if let [_, above, ..] = left[..] {
         let above = device::describe(above);
-        bugcheck::breach(format_args!(
+        Rule::DeviceAttached.breach(format_args!(
             "{}: {above} is still attached after REMOVE_DEVICE",
             node.instance
         ));

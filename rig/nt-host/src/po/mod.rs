@@ -109,7 +109,7 @@ pub unsafe extern "win64" fn PoRequestPowerIrp(
             unsafe { IofCallDriver(top as *mut DEVICE_OBJECT, power as *mut IRP) };
         };
         if !thread::run(0, send) {
-            bugcheck::breach(format_args!("no memory to send a power IRP"));
+            bugcheck::give_up(format_args!("no memory to send a power IRP"));
         }
     }
     STATUS_PENDING

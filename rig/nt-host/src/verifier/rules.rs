@@ -1,0 +1,207 @@
+//! The table of rules: the name by which code reports a breach, the name by which people know it, what it says.
+
+use self::Rule::*;
+
+/// A rule's line in the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The rule.
+    pub rule: Rule,
+    /// Its name for people; never changes its meaning.
+    pub id: &'static str,
+    /// What breaks it, as a sentence without its full stop.
+    pub about: &'static str,
+    /// The bug check code that Windows uses for it (Microsoft Learn, "Bug check code reference"); 0xC4 is
+    /// `DRIVER_VERIFIER_DETECTED_VIOLATION`.
+    pub code: u32,
+    /// What it is about: the heading in lists.
+    pub chapter: &'static str,
+}
+
+macro_rules! rules {
+    ($($chapter:literal { $($rule:ident $id:literal $code:literal $about:literal)* })*) => {
+        /// A rule of the verifier.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Rule {
+            $($(#[doc = $about] $rule,)*)*
+        }
+
+        /// Every rule, in the order of the enumeration.
+        pub static RULES: &[Row] = &[
+            $($(Row { rule: $rule, id: $id, about: $about, code: $code, chapter: $chapter },)*)*
+        ];
+    };
+}
+
+rules! {
+    "IRQL" {
+        IrqlCall "irql-call" 0xc4
+            "a function is called at an IRQL that its documentation does not allow"
+        IrqlRaise "irql-raise" 0x09
+            "KfRaiseIrql lowers the IRQL"
+        IrqlLower "irql-lower" 0x0a
+            "KeLowerIrql raises the IRQL"
+        IrqlAfterDpc "irql-after-dpc" 0xc4
+            "a DPC routine returns at another IRQL than DISPATCH_LEVEL"
+        IrqlAfterInterrupt "irql-after-interrupt" 0xc4
+            "an interrupt routine returns at another IRQL than it was called at"
+        IrqlAfterDispatch "irql-after-dispatch" 0xc8
+            "a dispatch routine returns at another IRQL than it was called at"
+        IrqlAfterWorkItem "irql-after-work-item" 0xc4
+            "a work item's routine returns at another IRQL than PASSIVE_LEVEL"
+        IrqlAtThreadEnd "irql-at-thread-end" 0xc4
+            "a system thread ends at another IRQL than PASSIVE_LEVEL"
+        WaitInDpc "wait-in-dpc" 0xc4
+            "a DPC or interrupt routine waits"
+    }
+    "Pool" {
+        PoolNotAllocated "pool-not-allocated" 0xc2
+            "memory is freed that is no pool allocation"
+        PoolDoubleFree "pool-double-free" 0xc2
+            "a pool allocation is freed twice"
+        PoolWrongTag "pool-wrong-tag" 0xc2
+            "a pool allocation is freed with another tag than it was made with"
+        PoolOverrun "pool-overrun" 0x19
+            "memory behind a pool allocation was written"
+        PoolUnderrun "pool-underrun" 0x19
+            "memory before a pool allocation was written"
+        PoolWriteAfterFree "pool-write-after-free" 0xc1
+            "a pool allocation was written after it was freed"
+    }
+    "Objects and waits" {
+        ObjectUninitialized "object-uninitialized" 0xc4
+            "an event, timer, mutex or semaphore is used that was not initialised"
+        ObjectType "object-type" 0xc4
+            "a thread waits for what cannot be waited for"
+        WaitTooMany "wait-too-many" 0x0c
+            "a thread waits for more objects than a wait takes"
+        MutexOwner "mutex-owner" 0x11
+            "a mutex is released by a thread that does not own it"
+        SemaphoreLimit "semaphore-limit" 0xc4
+            "a semaphore is released beyond its limit"
+        ThreadPriority "thread-priority" 0xc4
+            "a thread is given a priority that does not exist"
+        RemoveLock "remove-lock" 0xc4
+            "a remove lock is released more often than acquired, or with a wrong tag"
+    }
+    "Spin locks" {
+        LockRecursion "lock-recursion" 0x0f
+            "a processor acquires a spin lock that it holds"
+        LockUninitialized "lock-uninitialized" 0x81
+            "a spin lock is acquired that was not initialised"
+        LockNotHeld "lock-not-held" 0x10
+            "a processor releases a spin lock that it does not hold"
+        LockReleaseIrql "lock-release-irql" 0xc4
+            "a spin lock is released at another IRQL than DISPATCH_LEVEL"
+        LockStuck "lock-stuck" 0xea
+            "a spin lock is waited for without end"
+    }
+    "IRPs and devices" {
+        IrpInvalid "irp-invalid" 0xc4
+            "what is passed as an IRP is none, or was freed"
+        IrpDoubleCompletion "irp-double-completion" 0x44
+            "an IRP is completed or sent after it was completed"
+        IrpNotHolder "irp-not-holder" 0xc4
+            "a driver completes an IRP that another driver has"
+        IrpPendingStatus "irp-pending-status" 0xc4
+            "an IRP is completed with STATUS_PENDING"
+        IrpNotMarked "irp-not-marked" 0xc4
+            "a dispatch routine returns STATUS_PENDING for an IRP that it did not mark pending"
+        IrpMarked "irp-marked" 0xc4
+            "a dispatch routine marks an IRP pending and does not return STATUS_PENDING"
+        IrpForgotten "irp-forgotten" 0xc4
+            "a dispatch routine neither completes an IRP nor passes it on nor returns STATUS_PENDING"
+        IrpNotKept "irp-not-kept" 0xc4
+            "an IRP from IoAllocateIrp goes through its whole stack and no completion routine of its maker keeps it"
+        IrpNoLocation "irp-no-location" 0x35
+            "an IRP without a stack location left is sent on"
+        IrpFreedInUse "irp-freed-in-use" 0xc4
+            "an IRP is freed that a driver still has"
+        DeviceInvalid "device-invalid" 0xc4
+            "what is passed as a device object is none, or was deleted"
+        DeviceNoDispatch "device-no-dispatch" 0xc4
+            "an IRP is sent to a driver that set its dispatch routine to null"
+        DeviceDeletedTwice "device-deleted-twice" 0xc4
+            "a device object is deleted twice"
+        DeviceAttached "device-attached" 0xc4
+            "a device object is deleted to which another is attached, or stays attached after REMOVE_DEVICE"
+        DeviceDetach "device-detach" 0xc4
+            "a device object is detached to which nothing is attached"
+        DeviceInitializing "device-initializing" 0xc4
+            "AddDevice leaves DO_DEVICE_INITIALIZING set"
+        RemoveRefused "remove-refused" 0xc4
+            "a driver fails REMOVE_DEVICE"
+        PnpFatal "pnp-fatal" 0xca
+            "a bus driver reports a device twice, a deleted one, or two with the same identity"
+        WorkItemQueued "work-item-queued" 0xc4
+            "a work item is freed or queued while it is queued"
+        InterruptConnect "interrupt-connect" 0xc4
+            "an interrupt is connected that the device was not started with, or at too low an IRQL"
+    }
+    "Memory descriptions and mappings" {
+        MdlInvalid "mdl-invalid" 0xc4
+            "an MDL is null, or describes no nonpaged memory where it must"
+        MdlMapped "mdl-mapped" 0xc4
+            "an MDL or its pages are freed or mapped while they are mapped"
+        MdlUnmap "mdl-unmap" 0xc4
+            "an MDL is unmapped where it is not mapped"
+        MdlPages "mdl-pages" 0xc4
+            "pages of an MDL are freed that were not allocated for it, or twice"
+        IoSpaceUnmap "io-space-unmap" 0xc4
+            "I/O space is unmapped that is not mapped"
+    }
+    "Storport" {
+        SrbInvalid "srb-invalid" 0xc4
+            "what a miniport passes as an SRB is none of the port driver's"
+        SrbCompletedTwice "srb-completed-twice" 0xc4
+            "a miniport completes an SRB twice, or one that it does not have"
+        SrbPendingStatus "srb-pending-status" 0xc4
+            "a miniport completes an SRB with SRB_STATUS_PENDING"
+        SrbLost "srb-lost" 0xc4
+            "a miniport keeps an SRB past its time and the reset that followed"
+        SrbAtStop "srb-at-stop" 0xc4
+            "a miniport still has SRBs when its adapter is stopped"
+        BuildIoFalse "build-io-false" 0xc4
+            "HwBuildIo returns FALSE without having completed the SRB"
+        NotificationType "notification-type" 0xc4
+            "StorPortNotification is called with an unknown type"
+        ExtensionInvalid "extension-invalid" 0xc4
+            "what a miniport passes as its device extension is none"
+        NoStartIo "no-start-io" 0xc4
+            "a miniport registers without HwStartIo"
+    }
+}
+
+impl Rule {
+    /// Its line in the table.
+    pub fn row(self) -> &'static Row {
+        &RULES[self as usize]
+    }
+
+    /// The rule of that name.
+    pub fn named(id: &str) -> Option<Self> {
+        RULES.iter().find(|row| row.id == id).map(|row| row.rule)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_finds_its_own_line_by_number_and_by_name() {
+        for row in RULES {
+            assert_eq!(row.rule.row().id, row.id);
+            assert_eq!(Rule::named(row.id), Some(row.rule), "{}", row.id);
+        }
+    }
+
+    #[test]
+    fn names_are_lower_case_words_with_hyphens() {
+        for row in RULES {
+            let legal = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+            assert!(row.id.bytes().all(legal), "{}", row.id);
+            assert!(!row.about.ends_with('.'), "{}", row.about);
+        }
+    }
+}
