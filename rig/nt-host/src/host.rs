@@ -14,6 +14,8 @@ pub struct Config {
     pub start_options: String,
     /// Exports of port drivers that live in crates of their own (storport, NDIS).
     pub exports: alloc::vec::Vec<&'static [Export]>,
+    /// Who decides which calls of drivers lack memory; `None` for none.
+    pub shortage: Option<&'static dyn crate::shortage::Shortage>,
 }
 
 impl Default for Config {
@@ -23,6 +25,7 @@ impl Default for Config {
             version: (10, 0, 19045),
             start_options: String::new(),
             exports: alloc::vec::Vec::new(),
+            shortage: None,
         }
     }
 }

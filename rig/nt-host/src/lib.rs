@@ -35,6 +35,7 @@ pub mod platform;
 pub mod pnp;
 pub mod po;
 pub mod rtl;
+pub mod shortage;
 pub mod sync;
 pub mod verifier;
 

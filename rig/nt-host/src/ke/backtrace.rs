@@ -65,6 +65,32 @@ fn follows_call(module: &modules::Module, address: u64) -> bool {
     bytes[2] == 0xE8 || [2, 3, 4, 6, 7].into_iter().any(is_indirect)
 }
 
+/// The frames of images between the last call into the executive on this CPU and the executive's call into them: exact,
+/// since nothing is searched for.
+pub fn of_call() -> Vec<u64> {
+    let mut registers = Registers::default();
+    let mut frames = Vec::new();
+    let Some(cpu) = super::processor::try_current() else {
+        return frames;
+    };
+    let rsp = cpu.caller_rsp.load(Ordering::Relaxed);
+    let Some(address) = unwind::read_stack(rsp) else {
+        return frames;
+    };
+    registers.rip = address;
+    registers.general[RSP] = rsp + 8;
+    while frames.len() < MAX_FRAMES
+        && let Some(module) = modules::by_address(registers.rip)
+        && module.is_code(registers.rip)
+    {
+        frames.push(registers.rip);
+        if unwind::step(module, &mut registers).is_none() {
+            break;
+        }
+    }
+    frames
+}
+
 /// The stack of the driver that called the executive last on this CPU.
 pub fn of_caller() -> Vec<u64> {
     let Some(cpu) = super::processor::try_current() else {

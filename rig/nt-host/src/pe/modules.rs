@@ -328,7 +328,9 @@ fn bind(name: &str, id: u32, layout: &Layout, memory: &mut Memory) -> Result<(),
                 Kind::Data => target,
                 Kind::Function => {
                     let at = thunks + index * thunk::SIZE;
-                    memory.bytes()[at..at + thunk::SIZE].copy_from_slice(&thunk::code(id, target));
+                    let lacks = crate::shortage::of(export.name);
+                    memory.bytes()[at..at + thunk::SIZE]
+                        .copy_from_slice(&thunk::code(id, target, lacks));
                     (base + at) as u64
                 }
             }
