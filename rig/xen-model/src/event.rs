@@ -16,6 +16,7 @@ use xen_abi::evtchn::*;
 use xen_abi::{DomId, Port};
 
 use crate::dom0::Doorbell;
+use crate::faults::{Delivery, Direction};
 use crate::hypercall::{HypercallResult, guard};
 use crate::{GUEST, Xen};
 
@@ -407,6 +408,35 @@ impl Xen {
     }
 
     fn set_pending(&self, tables: &[Table; 2], index: usize, port: Port) {
+        let delivery = match (&self.config.faults, index) {
+            (None, _) => Delivery::Now,
+            (Some(faults), 0) => faults.event(Direction::Dom0),
+            (Some(faults), _) => faults.event(Direction::Guest),
+        };
+        match delivery {
+            Delivery::Now => self.deliver(tables, index, port),
+            Delivery::Never => {}
+            Delivery::Late => self.timers.deliver_late(self.machine.now_ns(), index, port),
+            Delivery::WithOthers => {
+                let bound = |channel: &Channel| {
+                    !matches!(channel.state, PortState::Free | PortState::Reserved)
+                };
+                for (number, channel) in (0..).zip(&tables[index].channels) {
+                    if bound(channel) {
+                        self.deliver(tables, index, Port(number));
+                    }
+                }
+            }
+        }
+    }
+
+    /// An event that was held back arrives.
+    pub(crate) fn arrive(&self, index: usize, port: Port) {
+        let tables = guard(self.ports.tables.read());
+        self.deliver(&tables, index, port);
+    }
+
+    fn deliver(&self, tables: &[Table; 2], index: usize, port: Port) {
         let Ok(channel) = tables[index].get(port) else {
             return;
         };

@@ -7,6 +7,7 @@ use xen_abi::hypercall as number;
 use xen_abi::version;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::faults::name_of;
 use crate::{Fault, Xen};
 
 /// What a hypercall returns: a number, or an error number (positive; the guest gets it negated).
@@ -28,6 +29,11 @@ impl Xen {
     /// back to RAX is returned.
     pub fn hypercall(&self, vcpu: u32, nr: u64, args: [u64; 5]) -> i64 {
         let [a, b, c, ..] = args;
+        if let Some(faults) = &self.config.faults
+            && let Some(result) = faults.hypercall(&name_of(nr as u32, args))
+        {
+            return result;
+        }
         let result = match nr as u32 {
             number::MEMORY_OP => self.memory_op(a, b),
             number::XEN_VERSION => self.xen_version(a, b),

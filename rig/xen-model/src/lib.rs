@@ -13,6 +13,7 @@ pub mod bare;
 mod cpuid;
 pub mod dom0;
 mod event;
+pub mod faults;
 mod frames;
 mod grant;
 mod hvm;
@@ -80,6 +81,8 @@ pub struct Config {
     pub unplug_refused: bool,
     /// Where log lines go.
     pub log: Log,
+    /// What goes wrong; `None` for nothing.
+    pub faults: Option<Arc<dyn faults::Faults>>,
 }
 
 impl Default for Config {
@@ -92,6 +95,7 @@ impl Default for Config {
             max_grant_frames: 64,
             unplug_refused: false,
             log: Arc::new(|_, _| {}),
+            faults: None,
         }
     }
 }

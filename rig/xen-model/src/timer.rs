@@ -1,14 +1,16 @@
-//! Periodic timers of vCPUs and the domain's watchdogs.
+//! Periodic timers of vCPUs, the domain's watchdogs, and what was held back for a while.
 //!
 //! Nothing here sleeps: domain 0's loop asks for the next deadline and calls [`Xen::run_timers`] when it has come.
 
 use std::sync::{Arc, Mutex};
 
+use xen_abi::Port;
 use xen_abi::errno::*;
 use xen_abi::evtchn::VIRQ_TIMER;
 use xen_abi::sched::SHUTDOWN_WATCHDOG;
 
 use crate::dom0::Doorbell;
+use crate::faults::LATE;
 use crate::hypercall::guard;
 use crate::{Source, Xen};
 
@@ -25,6 +27,8 @@ struct State {
     periodic: Vec<Option<Periodic>>,
     /// Deadline, if armed.
     watchdogs: [Option<u64>; WATCHDOGS],
+    /// When it ends, and the event that then arrives at a port of the domain with this index, if it is one.
+    held_back: Vec<(u64, Option<(usize, Port)>)>,
 }
 
 pub(crate) struct Timers {
@@ -37,6 +41,7 @@ impl Timers {
         let state = State {
             periodic: vec![None; vcpus as usize],
             watchdogs: [None; WATCHDOGS],
+            held_back: Vec::new(),
         };
         Self {
             state: Mutex::new(state),
@@ -54,11 +59,29 @@ impl Timers {
         self.bell.ring();
     }
 
+    /// Holds an event back.
+    pub(crate) fn deliver_late(&self, now: u64, index: usize, port: Port) {
+        self.hold_back(now, Some((index, port)));
+    }
+
+    /// Has domain 0 look for work again when something that is held back is due; returns when that is.
+    pub(crate) fn look_late(&self, now: u64) -> u64 {
+        self.hold_back(now, None)
+    }
+
+    fn hold_back(&self, now: u64, event: Option<(usize, Port)>) -> u64 {
+        let deadline = now + LATE;
+        guard(self.state.lock()).held_back.push((deadline, event));
+        self.bell.ring();
+        deadline
+    }
+
     /// As a new domain starts.
     pub(crate) fn reset(&self) {
         let mut state = guard(self.state.lock());
         state.periodic.fill(None);
         state.watchdogs = [None; WATCHDOGS];
+        state.held_back.clear();
     }
 
     /// `domain_watchdog`: id 0 takes a free one and returns its id; `timeout` in seconds, 0 disarms.
@@ -93,6 +116,7 @@ impl Timers {
             .flatten()
             .map(|p| p.next)
             .chain(state.watchdogs.iter().flatten().copied())
+            .chain(state.held_back.iter().map(|(deadline, _)| *deadline))
             .min()
     }
 }
@@ -122,7 +146,14 @@ impl Xen {
         if bites {
             state.watchdogs = [None; WATCHDOGS];
         }
+        let late: Vec<_> = state
+            .held_back
+            .extract_if(.., |(deadline, _)| *deadline <= now)
+            .collect();
         drop(state);
+        for (index, port) in late.iter().filter_map(|(_, event)| *event) {
+            self.arrive(index, port);
+        }
         for vcpu in &due {
             self.raise_virq(VIRQ_TIMER, *vcpu);
         }
@@ -130,6 +161,6 @@ impl Xen {
             self.log(Source::Xen, "d1: watchdog fired");
             self.shut_down(None, SHUTDOWN_WATCHDOG);
         }
-        bites || !due.is_empty()
+        bites || !due.is_empty() || !late.is_empty()
     }
 }

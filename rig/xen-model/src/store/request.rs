@@ -66,23 +66,29 @@ fn number(text: &[u8]) -> Result<u64, XsError> {
 impl Store {
     /// Carries out one request of a connection with a ring; replies and events are queued on connections.
     pub(super) fn request(&mut self, id: ConnectionId, header: Header, payload: &[u8]) {
-        let answer = self.dispatch(id, &header, payload);
-        let (kind, body) = match answer {
-            Ok(body) if body.len() > PAYLOAD_MAX => (XS_ERROR, b"E2BIG\0".to_vec()),
-            Ok(body) => (header.kind, body),
-            Err(error) => {
-                let mut name = error_name(error).as_bytes().to_vec();
-                name.push(0);
-                (XS_ERROR, name)
+        let body = match self.dispatch(id, &header, payload) {
+            Ok(body) if body.len() > PAYLOAD_MAX => {
+                return self.refuse(id, header, XsError::E2big);
             }
+            Ok(body) => body,
+            Err(error) => return self.refuse(id, header, error),
         };
-        let watched = header.kind == XS_WATCH && kind != XS_ERROR;
+        self.reply(id, header.kind, header, &body);
+        if header.kind == XS_WATCH {
+            self.fire_first();
+        }
+    }
+
+    /// Answers with an error.
+    pub(super) fn refuse(&mut self, id: ConnectionId, header: Header, error: XsError) {
+        let body = [error_name(error).as_bytes(), &[0]].concat();
+        self.reply(id, XS_ERROR, header, &body);
+    }
+
+    fn reply(&mut self, id: ConnectionId, kind: u32, header: Header, body: &[u8]) {
         if let Some(c) = self.connections.get_mut(&id) {
             c.out
-                .push_back(message(kind, header.req_id, header.tx_id, &body));
-        }
-        if watched {
-            self.fire_first();
+                .push_back(message(kind, header.req_id, header.tx_id, body));
         }
     }
 

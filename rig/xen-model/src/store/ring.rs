@@ -11,6 +11,7 @@ use xen_abi::xs_wire::*;
 use zerocopy::FromBytes;
 
 use super::{ConnectionId, Store};
+use crate::faults::Answer;
 use crate::{EventEnd, Source, Xen, frames};
 
 /// Replies queued beyond which no further request is taken. C xenstored: `quota_req_outstanding`.
@@ -24,6 +25,8 @@ pub struct RingConnection {
     /// Bytes of the first queued message already sent.
     sent: usize,
     broken: bool,
+    /// A request that is answered late, and when.
+    held_back: Option<(u64, Vec<u8>)>,
 }
 
 impl RingConnection {
@@ -39,6 +42,7 @@ impl RingConnection {
             partial: Vec::new(),
             sent: 0,
             broken: false,
+            held_back: None,
         }
     }
 
@@ -83,6 +87,7 @@ impl RingConnection {
         self.partial.clear();
         self.sent = 0;
         self.broken = false;
+        self.held_back = None;
         for index in [
             &page.req_cons,
             &page.req_prod,
@@ -105,6 +110,14 @@ impl RingConnection {
 
     /// Takes bytes of one request; carries it out when it is whole.
     fn receive(&mut self, store: &mut Store, xen: &Xen, page: &XenstoreInterface) -> bool {
+        if let Some((due, _)) = self.held_back
+            && xen.machine().now_ns() < due
+        {
+            return false;
+        }
+        if let Some((_, whole)) = self.held_back.take() {
+            return self.carry_out(store, &whole);
+        }
         let cons = page.req_cons.load(Ordering::Acquire);
         let available = page.req_prod.load(Ordering::Acquire).wrapping_sub(cons) as usize;
         if available > RING_SIZE {
@@ -128,11 +141,30 @@ impl RingConnection {
             }
             if payload.len() == header.len as usize {
                 let whole = std::mem::take(&mut self.partial);
-                store.request(self.id, header, &whole[header_size..]);
-                return true;
+                let answer = xen.config().faults.as_ref();
+                return match answer.map_or(Answer::Honest, |faults| faults.store()) {
+                    Answer::Honest => self.carry_out(store, &whole),
+                    Answer::Error(error) => {
+                        store.refuse(self.id, header, error);
+                        true
+                    }
+                    Answer::Late => {
+                        let due = xen.timers.look_late(xen.machine().now_ns());
+                        self.held_back = Some((due, whole));
+                        true
+                    }
+                    Answer::Never => true,
+                };
             }
         }
         take > 0
+    }
+
+    fn carry_out(&self, store: &mut Store, whole: &[u8]) -> bool {
+        if let Ok((header, payload)) = Header::read_from_prefix(whole) {
+            store.request(self.id, header, payload);
+        }
+        true
     }
 
     /// Puts bytes of queued messages on the page.
