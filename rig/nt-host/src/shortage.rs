@@ -8,7 +8,7 @@
 //! made with a [`Shortage`]; otherwise thunks are what they always are.
 
 use crate::host::host;
-use crate::ke::trace;
+use crate::ke::backtrace;
 
 /// Decides which calls fail.
 pub trait Shortage: Sync {
@@ -98,7 +98,7 @@ pub(crate) fn of(name: &str) -> Option<Fallible> {
 pub(crate) extern "win64" fn strikes(index: u32) -> bool {
     let function = FUNCTIONS.get(index as usize);
     match (host().config().shortage, function) {
-        (Some(shortage), Some((name, _))) => shortage.strikes(name, &trace::of_call()),
+        (Some(shortage), Some((name, _))) => shortage.strikes(name, &backtrace::of_call()),
         _ => false,
     }
 }

@@ -1,7 +1,7 @@
 //! xenstored as a guest meets it: over the ring page, with requests in pieces, watches, transactions and garbage.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use proptest::prelude::*;
 use xen_abi::evtchn::{self, PortArg};
@@ -9,6 +9,7 @@ use xen_abi::hvm::{HvmParam, PARAM_STORE_EVTCHN, PARAM_STORE_PFN};
 use xen_abi::xs_wire::*;
 use xen_abi::{DomId, Port, hvm, hypercall};
 use xen_model::dom0::Dom0;
+use xen_model::faults::{self, Delivery, Direction, Faults};
 use xen_model::store::{Flavour, Quota};
 use xen_model::toolstack::GuestSpec;
 use xen_model::{BareMachine, Config, Machine, Xen};
@@ -39,7 +40,10 @@ struct Message {
 
 impl Guest {
     fn new() -> Self {
-        let config = Config::default();
+        Self::with(Config::default())
+    }
+
+    fn with(config: Config) -> Self {
         let machine = Arc::new(BareMachine::new(2, 16, config.xen_frames()));
         let xen = Xen::new(machine.clone(), config);
         let dom0 = Dom0::new(xen.clone());
@@ -183,6 +187,45 @@ impl Guest {
             .parse()
             .unwrap()
     }
+}
+
+/// The first request is honest, the second fails, the third is late.
+#[derive(Default)]
+struct Moody(AtomicU64);
+
+impl Faults for Moody {
+    fn hypercall(&self, _: &str) -> Option<i64> {
+        None
+    }
+
+    fn event(&self, _: Direction) -> Delivery {
+        Delivery::Now
+    }
+
+    fn store(&self) -> faults::Answer {
+        match self.0.fetch_add(1, Relaxed) {
+            1 => faults::Answer::Error(XsError::Eio),
+            2 => faults::Answer::Late,
+            _ => faults::Answer::Honest,
+        }
+    }
+}
+
+#[test]
+fn a_moody_daemon_fails_and_dawdles() {
+    let mut g = Guest::with(Config {
+        faults: Some(Arc::new(Moody::default())),
+        ..Config::default()
+    });
+    assert_eq!(g.ask(XS_WRITE, 0, b"data/a\0one"), Ok(b"OK\0".to_vec()));
+    assert_eq!(g.ask(XS_WRITE, 0, b"data/a\0two"), Err("EIO".into()));
+    g.post(XS_READ, 0, b"data/a\0");
+    assert_eq!(g.messages(), []);
+    g.machine.advance(1_000_000_000);
+    g.kick();
+    g.receive();
+    let late: Vec<_> = g.messages().into_iter().map(|m| m.body).collect();
+    assert_eq!(late, [b"one".to_vec()]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod domain;
 mod evtchn;
+mod faults;
 mod grant;
 mod guest;
 mod memory;
