@@ -80,6 +80,8 @@ fn driver(case: &str) -> Image {
             driver.call(slot);
             driver.raw(&[0x0f, 0xb6, 0xc0, 0x48, 0x83, 0xc4, 0x28, RET]);
         }
+        "by name" => by_name(&mut driver, "KeGetCurrentIrql"),
+        "by a name that is none" => by_name(&mut driver, "KeGetCurrentIrq"),
         // mov rax, [0x10]
         "null" => {
             driver.raw(&[0x48, 0x8b, 0x04, 0x25, 0x10, 0, 0, 0, RET]);
@@ -144,6 +146,26 @@ fn driver(case: &str) -> Image {
         _ => panic!("no case {case}"),
     }
     driver
+}
+
+/// Asks for a routine; returns where it is, relative to the code, or 0 for null.
+fn by_name(driver: &mut Image, name: &str) {
+    let ask = driver.import("ntoskrnl.exe", "MmGetSystemRoutineAddress");
+    let units: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let length = units.len() as u8;
+    // sub rsp, 0x38; mov dword [rsp + 0x20], length of the string and of its buffer
+    driver.raw(&[0x48, 0x83, 0xec, 0x38, 0xc7, 0x44, 0x24, 0x20]);
+    driver.raw(&[length, 0, length, 0]);
+    // lea rax, [rip + the name]; mov [rsp + 0x28], rax; lea rcx, [rsp + 0x20]
+    driver.raw(&[0x48, 0x8d, 0x05, 37, 0, 0, 0]);
+    driver.raw(&[0x48, 0x89, 0x44, 0x24, 0x28, 0x48, 0x8d, 0x4c, 0x24, 0x20]);
+    driver.call(ask);
+    // test rax, rax; jz to the end; lea rcx, [the code's start]; sub rax, rcx; add rsp, 0x38; ret
+    driver.raw(&[0x48, 0x85, 0xc0, 0x74, 10]);
+    driver.raw(&[0x48, 0x8d, 0x0d, 0xd1, 0xff, 0xff, 0xff, 0x48, 0x29, 0xc8]);
+    driver.raw(&[0x48, 0x83, 0xc4, 0x38, RET, 0xcc]);
+    assert_eq!(driver.code.len(), 56);
+    driver.raw(&units);
 }
 
 /// A driver with everything that the loader looks at, damaged in a few places.
@@ -363,6 +385,13 @@ fn a_driver_that_loops_without_a_call_is_interrupted() {
 #[test]
 fn imports_reach_the_executive() {
     returns("import", 0);
+}
+
+#[test]
+fn a_routine_found_by_name_is_called_by_way_of_the_image() {
+    // Behind the image's five pages are its import thunks and detours, then what it asked for by name.
+    returns("by name", 0x7000 - TEXT);
+    returns("by a name that is none", 0);
 }
 
 #[test]

@@ -140,18 +140,24 @@ pub unsafe extern "win64" fn RtlQueryModuleInformation(
 }
 
 fn extended(module: &Module) -> ExtendedInfo {
+    let (path, name_offset) = path(module);
+    ExtendedInfo {
+        base: module.base(),
+        size: module.size() as u32,
+        name_offset,
+        path,
+    }
+}
+
+/// The path of an image as lists of images have it, and where the name starts in it.
+pub(super) fn path(module: &Module) -> ([u8; 256], u16) {
     let folder = "\\SystemRoot\\System32\\drivers\\";
     let mut path = [0; 256];
     let text = folder.bytes().chain(module.name.bytes()).take(255);
     path.iter_mut()
         .zip(text)
         .for_each(|(slot, byte)| *slot = byte);
-    ExtendedInfo {
-        base: module.base(),
-        size: module.size() as u32,
-        name_offset: folder.len() as u16,
-        path,
-    }
+    (path, folder.len() as u16)
 }
 
 exports!(

@@ -55,6 +55,16 @@ pub extern "win64" fn KeQueryActiveGroupCount() -> u16 {
     1
 }
 
+/// Microsoft Learn: KeQueryMaximumProcessorCount.
+pub extern "win64" fn KeQueryMaximumProcessorCount() -> u32 {
+    count()
+}
+
+/// Microsoft Learn: KeQueryMaximumGroupCount.
+pub extern "win64" fn KeQueryMaximumGroupCount() -> u16 {
+    1
+}
+
 /// Microsoft Learn: KeQueryGroupAffinity.
 pub extern "win64" fn KeQueryGroupAffinity(group: u16) -> u64 {
     if group == 0 { mask_of_all() } else { 0 }
@@ -157,6 +167,27 @@ pub unsafe extern "win64" fn KeRevertToUserGroupAffinityThread(previous: *const 
     follow(mask);
 }
 
+/// Microsoft Learn: KeSetSystemAffinityThreadEx; the mask that was set before, 0 for none.
+pub extern "win64" fn KeSetSystemAffinityThreadEx(mask: u64) -> u64 {
+    bugcheck::irql_at_most("KeSetSystemAffinityThreadEx", APC_LEVEL);
+    match mask & mask_of_all() {
+        0 => 0,
+        allowed => {
+            let old = thread::current().affinity.swap(allowed, Ordering::Relaxed);
+            follow(allowed);
+            old
+        }
+    }
+}
+
+/// Microsoft Learn: KeRevertToUserAffinityThreadEx; `previous` is what the setting function returned.
+pub extern "win64" fn KeRevertToUserAffinityThreadEx(previous: u64) {
+    bugcheck::irql_at_most("KeRevertToUserAffinityThreadEx", APC_LEVEL);
+    let mask = previous & mask_of_all();
+    thread::current().affinity.store(mask, Ordering::Relaxed);
+    follow(mask);
+}
+
 /// Moves the current thread to a processor of `mask`, unless it is on one or the mask is empty.
 fn follow(mask: u64) {
     let here = processor::current().number;
@@ -171,11 +202,15 @@ exports!(
     KeQueryActiveProcessorCountEx,
     KeQueryMaximumProcessorCountEx,
     KeQueryActiveProcessorCount,
+    KeQueryMaximumProcessorCount,
     KeQueryActiveGroupCount,
+    KeQueryMaximumGroupCount,
     KeQueryGroupAffinity,
     KeGetCurrentProcessorNumberEx,
     KeGetProcessorNumberFromIndex,
     KeGetProcessorIndexFromNumber,
     KeSetSystemGroupAffinityThread,
     KeRevertToUserGroupAffinityThread,
+    KeSetSystemAffinityThreadEx,
+    KeRevertToUserAffinityThreadEx,
 );

@@ -22,6 +22,7 @@ pub mod ipi;
 pub mod irql;
 pub mod mutex;
 pub mod processor;
+pub mod rwlock;
 pub mod scheduler;
 pub mod spinlock;
 pub mod stack;

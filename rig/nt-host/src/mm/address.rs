@@ -7,8 +7,8 @@ use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
 
 use nt_sys::{
-    APC_LEVEL, BOOLEAN, DISPATCH_LEVEL, PASSIVE_LEVEL, PHYSICAL_ADDRESS, PHYSICAL_MEMORY_RANGE,
-    PVOID, UNICODE_STRING,
+    BOOLEAN, DISPATCH_LEVEL, PASSIVE_LEVEL, PHYSICAL_ADDRESS, PHYSICAL_MEMORY_RANGE, PVOID,
+    UNICODE_STRING,
 };
 
 use super::{PAGE_SIZE, frames, pool};
@@ -16,6 +16,7 @@ use crate::export;
 use crate::exports;
 use crate::host::platform;
 use crate::ke::{bugcheck, processor};
+use crate::pe::modules;
 use crate::sync::Mutex;
 use crate::verifier::Rule;
 
@@ -167,17 +168,22 @@ unsafe fn text(string: *const UNICODE_STRING) -> String {
     unsafe { crate::rtl::unicode::to_text(string) }
 }
 
-/// Microsoft Learn: MmGetSystemRoutineAddress; null for a routine that the kernel and the HAL do not have.
+/// Microsoft Learn: MmGetSystemRoutineAddress; null for a routine that the kernel and the HAL do not have. What the
+/// caller gets is a way in of its own, as for an import.
 ///
 /// # Safety
 /// `name` is a valid string.
 pub unsafe extern "win64" fn MmGetSystemRoutineAddress(name: *const UNICODE_STRING) -> *mut c_void {
-    bugcheck::irql_at_most("MmGetSystemRoutineAddress", APC_LEVEL);
+    let owner = processor::caller();
+    bugcheck::irql_at_most("MmGetSystemRoutineAddress", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
     let name = unsafe { text(name) };
-    match export::find("ntoskrnl.exe", &name) {
-        Some(export) => export.address.cast_mut().cast(),
-        None => null_mut(),
+    let Some(export) = export::find("ntoskrnl.exe", &name) else {
+        return null_mut();
+    };
+    match modules::by_id(owner) {
+        Some(module) => module.resolve(&export).unwrap_or(0) as *mut c_void,
+        None => export.address.cast_mut().cast(),
     }
 }
 

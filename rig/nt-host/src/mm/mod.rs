@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod frames;
+pub mod hotplug;
 pub mod mdl;
 pub mod pool;
 

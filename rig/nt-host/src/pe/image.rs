@@ -383,6 +383,25 @@ impl Memory {
         self.bytes()[at..at + 8].copy_from_slice(&value.to_le_bytes());
     }
 
+    /// Writes to a page behind the image that is executable already: by way of another mapping of it. `None` without
+    /// address space for that.
+    pub(super) fn write_code(&self, offset: usize, bytes: &[u8]) -> Option<()> {
+        let (page, inner) = (offset / PAGE_SIZE, offset % PAGE_SIZE);
+        assert!(page < self.pages && inner + bytes.len() <= PAGE_SIZE);
+        let view = platform().map(&[self.frame + page as u64], Protection::ReadWrite)?;
+        // SAFETY: the bytes lie within the page that was just mapped, and nobody executes them yet.
+        unsafe {
+            core::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                view.as_ptr().wrapping_add(inner),
+                bytes.len(),
+            )
+        };
+        // SAFETY: mapped above, used nowhere else.
+        unsafe { platform().unmap(view, 1) };
+        Some(())
+    }
+
     /// Gives each section its protection; the headers become readable only, the thunks behind the image executable.
     pub fn protect(&mut self, layout: &Layout) {
         self.protect_range(0, self.pages * PAGE_SIZE, Protection::Read);

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod detour;
+mod dynamic;
 pub mod error;
 pub mod image;
 pub mod insn;

@@ -14,9 +14,10 @@ use nt_sys::{NTSTATUS, UNICODE_STRING};
 
 use super::image::{Layout, Memory};
 use super::unwind::RuntimeFunction;
-use super::{LoadError, detour, insn, thunk};
-use crate::export::{self, Kind};
+use super::{LoadError, detour, dynamic, insn, thunk};
+use crate::export::{self, Export, Kind};
 use crate::host::platform;
+use crate::platform::PAGE_SIZE;
 use crate::sync::Mutex;
 
 /// The most images in a machine's life.
@@ -32,6 +33,8 @@ pub struct Module {
     memory: Memory,
     /// Privileged instructions that were replaced.
     pub patched: Vec<insn::Found>,
+    /// What it asked for by name.
+    asked: dynamic::Thunks,
     /// The images it imports from.
     needs: Vec<&'static Module>,
     users: AtomicU32,
@@ -77,6 +80,11 @@ impl Module {
             .exports
             .get(name)
             .map(|&rva| self.base() + rva as usize)
+    }
+
+    /// The address by which this image uses `export`, for one that it asks for by name.
+    pub fn resolve(&self, export: &Export) -> Option<usize> {
+        self.asked.resolve(&self.memory, self.id, export)
     }
 
     /// The function with unwind information that covers `rva`.
@@ -175,6 +183,11 @@ pub fn by_address(address: u64) -> Option<&'static Module> {
     all().find(|module| address.wrapping_sub(module.base() as u64) < module.size() as u64)
 }
 
+/// The loaded image of that number.
+pub fn by_id(id: u32) -> Option<&'static Module> {
+    all().find(|module| module.id == id && !module.is_unloaded())
+}
+
 /// The name of a module by its number: the executive's for 0.
 pub fn name_of(id: u32) -> &'static str {
     let found = all().find(|module| module.id == id);
@@ -264,7 +277,8 @@ fn build(
     let slot = MODULES.get(id as usize - 1);
     let slot = slot.ok_or_else(|| LoadError::NoMemory(name.to_owned()))?;
     let thunks = layout.imports.len() * thunk::SIZE;
-    let extra = thunks + detour::ROOM;
+    let asked = (layout.end() as usize + thunks + detour::ROOM).next_multiple_of(PAGE_SIZE);
+    let extra = asked + dynamic::ROOM - layout.end() as usize;
     let mut memory = Memory::map(name, &layout, bytes, extra)?;
     bind(name, id, &layout, &mut memory)?;
     set_cookie(&layout, &mut memory);
@@ -280,6 +294,7 @@ fn build(
         layout,
         memory,
         patched,
+        asked: dynamic::Thunks::new(asked),
         needs: needs.to_vec(),
         users: AtomicU32::new(1),
         initialized: AtomicBool::new(false),
@@ -317,9 +332,7 @@ fn release(modules: &[&'static Module]) {
 
 /// Fills the import slots: functions of the executive by way of a thunk, those of other images directly.
 fn bind(name: &str, id: u32, layout: &Layout, memory: &mut Memory) -> Result<(), LoadError> {
-    let thunks = layout
-        .size
-        .next_multiple_of(crate::platform::PAGE_SIZE as u32) as usize;
+    let thunks = layout.end() as usize;
     let base = memory.base().as_ptr() as usize;
     for (index, import) in layout.imports.iter().enumerate() {
         let value = if let Some(export) = export::find(&import.module, &import.name) {

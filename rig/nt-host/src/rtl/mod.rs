@@ -2,6 +2,8 @@
 
 pub mod ansi;
 pub mod memory;
+pub mod printf;
 pub mod random;
 pub mod system;
+pub mod text;
 pub mod unicode;

@@ -1,0 +1,72 @@
+//! Processes: there is one, the system's, and every thread belongs to it.
+
+use nt_sys::{DISPATCH_LEVEL, PVOID};
+
+use crate::exports;
+use crate::ke::bugcheck;
+
+/// What a pointer to the process points to. Drivers know nothing of its inside.
+struct Process {
+    /// The name of the image, as in a process block: up to 15 characters and a NUL.
+    image: [u8; 16],
+}
+
+static SYSTEM: Process = Process {
+    image: *b"System\0\0\0\0\0\0\0\0\0\0",
+};
+
+fn system() -> PVOID {
+    (&raw const SYSTEM).cast_mut().cast()
+}
+
+/// The variable that holds the system process (ntddk.h: `extern PEPROCESS PsInitialSystemProcess`).
+pub static PsInitialSystemProcess: Pointer = Pointer(&raw const SYSTEM);
+
+/// The pointer in [`PsInitialSystemProcess`].
+#[repr(transparent)]
+pub struct Pointer(*const Process);
+// SAFETY: the process never changes.
+unsafe impl Sync for Pointer {}
+
+fn check(process: PVOID, function: &str) {
+    if process != system() {
+        bugcheck::breach(format_args!("{function}: {process:p} is no process"));
+    }
+}
+
+/// Microsoft Learn: IoGetCurrentProcess.
+pub extern "win64" fn IoGetCurrentProcess() -> PVOID {
+    system()
+}
+
+/// Microsoft Learn: PsGetCurrentProcess.
+pub extern "win64" fn PsGetCurrentProcess() -> PVOID {
+    system()
+}
+
+/// The kernel's PsGetProcessImageFileName: the process's name, which ends in NUL.
+pub extern "win64" fn PsGetProcessImageFileName(process: PVOID) -> *const u8 {
+    check(process, "PsGetProcessImageFileName");
+    SYSTEM.image.as_ptr()
+}
+
+/// Microsoft Learn: KeStackAttachProcess. The address space is the same for all.
+pub extern "win64" fn KeStackAttachProcess(process: PVOID, _state: PVOID) {
+    bugcheck::irql_at_most("KeStackAttachProcess", DISPATCH_LEVEL);
+    check(process, "KeStackAttachProcess");
+}
+
+/// Microsoft Learn: KeUnstackDetachProcess.
+pub extern "win64" fn KeUnstackDetachProcess(_state: PVOID) {
+    bugcheck::irql_at_most("KeUnstackDetachProcess", DISPATCH_LEVEL);
+}
+
+exports!(
+    "ntoskrnl.exe":
+    IoGetCurrentProcess,
+    PsGetCurrentProcess,
+    PsGetProcessImageFileName,
+    KeStackAttachProcess,
+    KeUnstackDetachProcess;
+    data PsInitialSystemProcess,
+);
