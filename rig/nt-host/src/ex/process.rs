@@ -28,12 +28,6 @@ pub struct Pointer(*const Process);
 // SAFETY: the process never changes.
 unsafe impl Sync for Pointer {}
 
-fn check(process: PVOID, function: &str) {
-    if process != system() {
-        bugcheck::breach(format_args!("{function}: {process:p} is no process"));
-    }
-}
-
 /// Microsoft Learn: IoGetCurrentProcess.
 pub extern "win64" fn IoGetCurrentProcess() -> PVOID {
     system()
@@ -45,15 +39,13 @@ pub extern "win64" fn PsGetCurrentProcess() -> PVOID {
 }
 
 /// The kernel's PsGetProcessImageFileName: the process's name, which ends in NUL.
-pub extern "win64" fn PsGetProcessImageFileName(process: PVOID) -> *const u8 {
-    check(process, "PsGetProcessImageFileName");
+pub extern "win64" fn PsGetProcessImageFileName(_process: PVOID) -> *const u8 {
     SYSTEM.image.as_ptr()
 }
 
 /// Microsoft Learn: KeStackAttachProcess. The address space is the same for all.
-pub extern "win64" fn KeStackAttachProcess(process: PVOID, _state: PVOID) {
+pub extern "win64" fn KeStackAttachProcess(_process: PVOID, _state: PVOID) {
     bugcheck::irql_at_most("KeStackAttachProcess", DISPATCH_LEVEL);
-    check(process, "KeStackAttachProcess");
 }
 
 /// Microsoft Learn: KeUnstackDetachProcess.

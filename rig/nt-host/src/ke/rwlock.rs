@@ -8,6 +8,7 @@ use nt_sys::{DISPATCH_LEVEL, KIRQL};
 use super::{bugcheck, irql, poll};
 use crate::exports;
 use crate::host::platform;
+use crate::verifier::Rule;
 
 /// `EX_SPIN_LOCK` (wdm.h).
 pub type ExSpinLock = i32;
@@ -36,8 +37,7 @@ fn spin(lock: *mut ExSpinLock, attempt: impl Fn() -> bool) {
         poll();
         platform().relax();
         if platform().interrupt_time() - start > TOO_LONG {
-            bugcheck::bug_check(
-                bugcheck::THREAD_STUCK_IN_DEVICE_DRIVER,
+            Rule::LockStuck.bug_check(
                 [lock as u64, 0, 0, 0],
                 format_args!("waits for reader/writer lock {lock:p} for 20 s"),
             );
@@ -46,8 +46,7 @@ fn spin(lock: *mut ExSpinLock, attempt: impl Fn() -> bool) {
 }
 
 fn not_held(lock: *mut ExSpinLock, how: &str) -> ! {
-    bugcheck::bug_check(
-        bugcheck::SPIN_LOCK_NOT_OWNED,
+    Rule::LockNotHeld.bug_check(
         [lock as u64, 0, 0, 0],
         format_args!("releases reader/writer lock {lock:p}, which is not held {how}"),
     )

@@ -42,7 +42,9 @@ impl Thunks {
             return None;
         }
         let offset = self.start + at;
-        memory.write_code(offset, &thunk::code(id, export.address as u64))?;
+        let lacks = crate::shortage::of(export.name);
+        let code = thunk::code(id, export.address as u64, lacks);
+        memory.write_code(offset, &code)?;
         let address = memory.base().as_ptr() as usize + offset;
         known.insert(export.name, address);
         Some(address)
