@@ -34,6 +34,7 @@ use crate::{
     packages::{PackageError, Packages},
     platform::{Linux, Settings},
     port_disk::{self, PortDisk},
+    recorder,
 };
 
 /// How long the drivers may take to bring the disks up. Frontend and backend of a real system wait as long for each other.
@@ -108,6 +109,8 @@ pub struct Plan<'a> {
     pub packages: &'a Packages,
     /// The disks, xvda first.
     pub images: Vec<Claim>,
+    /// Where to record events, and which ([`trace::Class`]).
+    pub trace: Option<(File, u32)>,
     /// What to change about a disk's backend, by the disk's index.
     pub configure: &'a dyn Fn(u32, &mut BlockConfig),
 }
@@ -198,6 +201,9 @@ pub fn boot(plan: Plan) -> Result<Machine, BootError> {
     }
 
     let machine = linux.leak();
+    if let Some((file, classes)) = plan.trace {
+        recorder::start(machine, file, classes, None)?;
+    }
     nt_host::init(
         machine,
         nt_host::Config {
@@ -438,6 +444,8 @@ fn halted(code: u32) {
     for line in logger::hidden() {
         eprintln!("{line}");
     }
+    // A trace that cannot be written changes nothing about the verdict.
+    let _ = recorder::finish();
     eprintln!("FAILED: bug check {code:#x}");
     std::process::exit(EXIT_BUG_CHECK);
 }

@@ -52,6 +52,12 @@ pub struct Run {
     /// Also write the report as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Record what happens in every layer (docs/TESTING.md says how it is read).
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Record the calls of kernel functions and the IRQLs, too.
+    #[arg(long, requires = "trace")]
+    pub trace_calls: bool,
     /// Folder with the driver packages: .sys and .inf files.
     #[arg(long, value_name = "DIR", default_value = "dist/x64")]
     pub drivers: PathBuf,

@@ -14,6 +14,7 @@ pub mod nbd;
 pub mod packages;
 pub mod platform;
 pub mod port_disk;
+pub mod recorder;
 pub mod report;
 pub mod run;
 pub mod workload;

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use nt_host::trace::Class;
+
 use crate::{
     boot::{self, BootError, Machine, Plan},
     cli::Run,
@@ -19,6 +21,7 @@ use crate::{
     nbd::{Address, Bound},
     packages::{PackageError, Packages},
     port_disk::PortDisk,
+    recorder,
     report::{self, Check, Report},
     workload::{self, Failure, Pattern, Reference},
 };
@@ -60,6 +63,14 @@ pub enum RunError {
         /// What the system said.
         reason: io::Error,
     },
+    /// The trace.
+    #[error("--trace {}: {reason}", path.display())]
+    Trace {
+        /// Where it was to go.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
     /// Signals.
     #[error("cannot listen for Ctrl-C: {0}")]
     Signals(io::Error),
@@ -90,6 +101,7 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
         .as_deref()
         .map(|path| create(path).map(|file| (path, file)))
         .transpose()?;
+    let trace = open_trace(options)?;
     let bound = options.nbd.as_ref().map(bind).transpose()?;
     let interrupt = Interrupt::listen().map_err(RunError::Signals)?;
 
@@ -98,6 +110,7 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
         memory_mib: options.memory,
         packages: &packages,
         images,
+        trace,
         configure: &|_, _| (),
     })?;
     let mut report = describe(&machine, &packages, &paths, options);
@@ -110,6 +123,7 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
         None => compare(&machine, &paths, options, &interrupt, &mut report),
     };
     report.findings = machine.shut_down();
+    finish_trace(options)?;
     report.passed = result.is_ok() && report.findings.is_empty();
     report.verdict = match &result {
         Err(failure) => format!("FAILED: {failure}"),
@@ -130,6 +144,29 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
             .map_err(fail)?;
     }
     Ok(report.passed)
+}
+
+/// The file of `--trace`, and the classes of events that go there.
+fn open_trace(options: &Run) -> Result<Option<(File, u32)>, RunError> {
+    let classes = if options.trace_calls {
+        Class::ALL
+    } else {
+        Class::USUAL
+    };
+    let open = |path: &PathBuf| File::create(path).map(|file| (file, classes));
+    let fail = |reason| trace_error(options, reason);
+    options.trace.as_ref().map(open).transpose().map_err(fail)
+}
+
+fn finish_trace(options: &Run) -> Result<(), RunError> {
+    recorder::finish().map_err(|reason| trace_error(options, reason))
+}
+
+fn trace_error(options: &Run, reason: io::Error) -> RunError {
+    RunError::Trace {
+        path: options.trace.clone().unwrap_or_default(),
+        reason,
+    }
 }
 
 fn create(path: &Path) -> Result<File, RunError> {

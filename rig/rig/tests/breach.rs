@@ -35,7 +35,10 @@ const CASES: [(&str, &str); 9] = [
     ),
     ("locks twice", "0x0000000f"),
     ("releases what it does not hold", "0x00000010"),
-    ("returns from a dpc at passive", "returns from a DPC routine at IRQL 0"),
+    (
+        "returns from a dpc at passive",
+        "returns from a DPC routine at IRQL 0",
+    ),
     ("releases another's mutex", "0x00000011"),
     ("frees twice", "which was freed before"),
     (

@@ -45,6 +45,7 @@ fn run(image: &Path, cpus: u32, configure: &dyn Fn(u32, &mut BlockConfig)) -> Ou
         cpus,
         memory_mib: 128,
         packages: &packages,
+        trace: None,
         images: vec![Claim::new(image).expect("an image")],
         configure,
     })

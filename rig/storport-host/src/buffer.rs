@@ -68,6 +68,11 @@ impl DmaBuffer {
         &self.pages
     }
 
+    /// Its first page's number, for a trace.
+    pub(crate) fn first_page(&self) -> u64 {
+        self.pages.first().copied().unwrap_or(0)
+    }
+
     /// Its address in the kernel, as far as its pages are next to each other: for small buffers.
     pub(crate) fn address(&self) -> *mut u8 {
         self.pages.first().map_or(core::ptr::null_mut(), |page| {

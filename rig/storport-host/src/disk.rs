@@ -3,7 +3,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use nt_sys::storport::{
     SCSISTAT_BUSY, SCSISTAT_CHECK_CONDITION, SCSISTAT_QUEUE_FULL, SRB_FUNCTION_EXECUTE_SCSI,
@@ -11,6 +11,7 @@ use nt_sys::storport::{
     SRB_STATUS_INVALID_REQUEST, SRB_STATUS_INVALID_TARGET_ID, SRB_STATUS_NO_DEVICE,
     SRB_STATUS_NO_HBA, SRB_STATUS_SELECTION_TIMEOUT, SRB_STATUS_SUCCESS,
 };
+use trace::{Class, Event};
 
 use crate::buffer::DmaBuffer;
 use crate::cdb::{self, Cdb};
@@ -23,6 +24,9 @@ use crate::watch;
 const RETRIES: u32 = 8;
 /// How often a request is put off because the miniport is busy: 5 ms each, some minutes in all.
 const MOST_BUSY: u32 = 24_000;
+
+/// The next request's number in a trace.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// Bytes of an UNMAP parameter list with one range (SBC-3, 5.28.2).
 const UNMAP_LIST: u16 = 24;
@@ -146,11 +150,20 @@ impl Disk {
             buffer,
             done,
         } = io;
-        let request = match self.request(op, lba, blocks, buffer) {
+        let mut request = match self.request(op, lba, blocks, buffer) {
             Ok(request) => request,
             Err((why, buffer)) => return done(Err(why), buffer),
         };
         self.under_way.fetch_add(1, Ordering::AcqRel);
+        request.number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        trace::emit(Class::Disk, || Event::Request {
+            request: request.number,
+            target: u64::from(request.target),
+            op: u64::from(request.cdb[0]),
+            lba,
+            blocks: u64::from(blocks),
+            block_size: u64::from(self.info.sector_size),
+        });
         self.send(request, op, done);
     }
 
@@ -247,6 +260,10 @@ impl Disk {
             }),
         };
         self.under_way.fetch_sub(1, Ordering::AcqRel);
+        trace::emit(Class::Disk, || Event::RequestDone {
+            request: request.number,
+            status: result.err().map_or(0, |why| why as u64 + 1),
+        });
         done(
             result,
             request

@@ -29,6 +29,7 @@ use nt_sys::storport::{
     SRB_STATUS_NO_DEVICE, SRB_STATUS_PENDING,
 };
 use nt_sys::{DISPATCH_LEVEL, KDPC, PVOID};
+use trace::{Class, Event};
 
 use crate::adapter::Adapter;
 use crate::buffer::DmaBuffer;
@@ -103,6 +104,8 @@ pub struct Request {
     pub pnp_action: u32,
     /// How often it was tried.
     pub tries: u32,
+    /// Its number in a trace; 0 for what the port driver asks of its own accord.
+    pub number: u64,
     /// What happens at the end; taken when it does.
     pub done: Option<Done>,
 }
@@ -122,6 +125,7 @@ impl Request {
             timeout,
             pnp_action: 0,
             tries: 0,
+            number: 0,
             done: None,
         }
     }
@@ -213,6 +217,13 @@ fn issue(adapter: &Arc<Adapter>, request: Request) {
         crate::watch::delay(adapter, request);
         return;
     };
+    let number = request.number;
+    trace::emit(Class::Disk, || Event::SrbBuild {
+        request: number,
+        srb: slot.number,
+        page: request.buffer.as_ref().map_or(0, DmaBuffer::first_page),
+    });
+    let srb_number = slot.number;
     fill(&mut slot, request);
     let slot = Box::into_raw(slot);
     // SAFETY: the slot is the issuer's until the miniport has it.
@@ -236,6 +247,10 @@ fn issue(adapter: &Arc<Adapter>, request: Request) {
     let Some(start) = adapter.hw.HwStartIo else {
         Rule::NoStartIo.breach(format_args!("the miniport has no HwStartIo"));
     };
+    trace::emit(Class::Disk, || Event::SrbStart {
+        request: number,
+        srb: srb_number,
+    });
     let lock = adapter.start_lock(cpu);
     // SAFETY: the lock lives as long as the adapter.
     unsafe { KeAcquireSpinLockAtDpcLevel(lock) };
@@ -329,6 +344,11 @@ pub fn complete(srb: *mut SCSI_REQUEST_BLOCK, function: &str) {
             "{function} completes SRB {srb:p} with SRB_STATUS_PENDING"
         ));
     }
+    trace::emit(Class::Disk, || Event::SrbComplete {
+        request: fields.request.as_ref().map_or(0, |request| request.number),
+        srb: fields.number,
+        status: u64::from(fields.srb.SrbStatus),
+    });
     let cpu = per_cpu(processor::current().number);
     let mut completed = cpu.completed.lock();
     let first = completed.is_empty();

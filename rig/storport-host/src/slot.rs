@@ -44,6 +44,8 @@ pub struct Slot {
     pub uses: AtomicU32,
     /// When the request is too late, in interrupt time; 0 for never.
     pub deadline: AtomicU64,
+    /// Slots are counted from 1.
+    pub number: u64,
     /// The adapter it belongs to.
     pub adapter: Arc<Adapter>,
     /// What is asked, while the slot is in use.
@@ -64,6 +66,9 @@ pub struct SlotPtr(pub NonNull<Slot>);
 // SAFETY: as for `Slot`.
 unsafe impl Send for SlotPtr {}
 
+/// The next slot's number.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
 const MAGIC: usize = 0x746f_6c53_6272_5321;
 
 impl Slot {
@@ -78,6 +83,7 @@ impl Slot {
             state: AtomicU32::new(state::FREE),
             uses: AtomicU32::new(0),
             deadline: AtomicU64::new(0),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             adapter,
             request: None,
             list: Vec::new(),

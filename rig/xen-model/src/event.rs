@@ -11,6 +11,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
+use trace::{Class, Event};
 use xen_abi::errno::*;
 use xen_abi::evtchn::*;
 use xen_abi::{DomId, Port};
@@ -383,6 +384,14 @@ impl Xen {
     /// `evtchn_send` of `dom` on its `port`. A port nobody has bound to yet swallows the event.
     pub(crate) fn send_from(&self, dom: DomId, port: Port) -> Result<(), i64> {
         let index = table_index(dom)?;
+        trace::emit(Class::Xen, || match dom {
+            GUEST => Event::EventSend {
+                port: port.0.into(),
+            },
+            _ => Event::EventNotify {
+                port: port.0.into(),
+            },
+        });
         let tables = guard(self.ports.tables.read());
         match tables[index].get(port)?.state {
             PortState::Interdomain(remote, remote_port) => {

@@ -15,6 +15,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use trace::{Class, Event};
 use xen_abi::grant::*;
 use xen_abi::{DomId, Gref, PAGE_SIZE};
 
@@ -172,6 +173,9 @@ impl<X: Deref<Target = Xen>> Mapping<X> {
 
 impl<X: Deref<Target = Xen>> Drop for Mapping<X> {
     fn drop(&mut self) {
+        trace::emit(Class::Xen, || Event::GrantUnmap {
+            reference: self.gref.0.into(),
+        });
         self.xen.release(GUEST, self.gref, self.access);
     }
 }
@@ -205,6 +209,14 @@ impl Xen {
 
     fn acquire_page(&self, gref: Gref, access: Access) -> Result<Page, GrantError> {
         let frame = self.acquire(GUEST, DomId::DOM0, gref, access)?;
+        trace::emit(Class::Xen, || Event::GrantMap {
+            reference: gref.0.into(),
+            page: match frame {
+                P2m::Ram(page) | P2m::Xen(page) => page,
+                P2m::Hole => 0,
+            },
+            write: u64::from(access == Access::Write),
+        });
         self.physmap
             .resolve(frame)
             .ok_or(GrantError(GNTST_BAD_PAGE))

@@ -2,6 +2,7 @@
 
 use std::sync::LockResult;
 
+use trace::{Class, Event};
 use xen_abi::errno::*;
 use xen_abi::hypercall as number;
 use xen_abi::version;
@@ -29,9 +30,15 @@ impl Xen {
     /// back to RAX is returned.
     pub fn hypercall(&self, vcpu: u32, nr: u64, args: [u64; 5]) -> i64 {
         let [a, b, c, ..] = args;
+        let number = nr & 0xffff_ffff;
+        trace::emit(Class::Xen, || Event::Hypercall { number, command: a });
         if let Some(faults) = &self.config.faults
             && let Some(result) = faults.hypercall(&name_of(nr as u32, args))
         {
+            trace::emit(Class::Xen, || Event::HypercallDone {
+                number,
+                result: result as u64,
+            });
             return result;
         }
         let result = match nr as u32 {
@@ -48,7 +55,12 @@ impl Xen {
             // As on every return to a vCPU: the line follows the pending flag.
             self.upcalls.line_follows_flag();
         }
-        result.unwrap_or_else(|errno| -errno)
+        let result = result.unwrap_or_else(|errno| -errno);
+        trace::emit(Class::Xen, || Event::HypercallDone {
+            number,
+            result: result as u64,
+        });
+        result
     }
 
     /// Reads an argument structure.

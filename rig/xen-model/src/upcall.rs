@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
+use trace::{Class, Event};
 use xen_abi::hvm::*;
 use xen_abi::shared_info::VcpuInfo;
 
@@ -138,7 +139,7 @@ impl Upcalls {
     pub(crate) fn set_callback(&self, value: u64) {
         let mut callback = guard(self.callback.lock());
         if let (Via::Line(gsi), true) = (callback.via, callback.asserted) {
-            self.machine.upcall(0, Upcall::Gsi { gsi, level: false });
+            self.tell(0, Upcall::Gsi { gsi, level: false });
         }
         *callback = Callback {
             via: Via::from_param(value),
@@ -164,6 +165,18 @@ impl Upcalls {
         }
     }
 
+    /// Delivers an upcall.
+    fn tell(&self, vcpu: u32, how: Upcall) {
+        trace::emit(Class::Xen, || Event::Upcall {
+            on: u64::from(vcpu),
+            vector: match how {
+                Upcall::Vector(vector) => u64::from(vector),
+                Upcall::Gsi { gsi, .. } => 256 + u64::from(gsi),
+            },
+        });
+        self.machine.upcall(vcpu, how);
+    }
+
     /// `hvm_assert_evtchn_irq`.
     fn deliver(&self, vcpu: u32) {
         let Some(v) = self.vcpus.get(vcpu as usize) else {
@@ -176,7 +189,7 @@ impl Upcalls {
                     self.line_follows_flag();
                 }
             }
-            vector => self.machine.upcall(vcpu, Upcall::Vector(vector)),
+            vector => self.tell(vcpu, Upcall::Vector(vector)),
         }
     }
 
@@ -189,7 +202,7 @@ impl Upcalls {
         if info.evtchn_upcall_pending.load(Ordering::Acquire) != 0
             && info.evtchn_upcall_mask.load(Ordering::Acquire) == 0
         {
-            self.machine.upcall(vcpu, Upcall::Vector(vector));
+            self.tell(vcpu, Upcall::Vector(vector));
         }
     }
 
@@ -205,7 +218,7 @@ impl Upcalls {
         let level = !own_vector && info.evtchn_upcall_pending.load(Ordering::Acquire) != 0;
         if level != callback.asserted {
             callback.asserted = level;
-            self.machine.upcall(0, Upcall::Gsi { gsi, level });
+            self.tell(0, Upcall::Gsi { gsi, level });
         }
     }
 }

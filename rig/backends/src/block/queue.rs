@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use trace::{Class, Event};
 use xen_abi::Port;
-use xen_abi::blkif::Request;
+use xen_abi::blkif::{OP_DISCARD, Request};
 use xen_model::dom0::Dom0;
 use xen_model::{EventEnd, Xen};
 
@@ -103,8 +104,17 @@ impl Queue {
         dom0: &Dom0,
         request: &Request,
     ) -> Option<Lie> {
-        let (response, complaint) = executor.execute(request);
         let devid = executor.config.vbd.devid;
+        let (vdev, queue) = (u64::from(devid), self.number as u64);
+        trace::emit(Class::Backend, || take(vdev, queue, request));
+        let (response, complaint) = executor.execute(request);
+        let (id, status) = (response.id, i64::from(response.status) as u64);
+        trace::emit(Class::Backend, || Event::BackendDone {
+            vdev,
+            queue,
+            id,
+            status,
+        });
         if let Some(text) = complaint {
             dom0.log(&format!("vbd/{devid}, queue {}: {text}", self.number));
         }
@@ -121,5 +131,34 @@ impl Queue {
                 None
             }
         }
+    }
+}
+
+/// A request as a trace has it.
+fn take(vdev: u64, queue: u64, request: &Request) -> Event<'static> {
+    let (operation, id, sector, segments) = match *request {
+        Request::Direct {
+            operation,
+            nr_segments,
+            id,
+            sector,
+            ..
+        } => (operation, id, sector, u64::from(nr_segments)),
+        Request::Indirect {
+            indirect_op,
+            nr_segments,
+            id,
+            sector,
+            ..
+        } => (indirect_op, id, sector, u64::from(nr_segments)),
+        Request::Discard { id, sector, .. } => (OP_DISCARD, id, sector, 0),
+    };
+    Event::BackendTake {
+        vdev,
+        queue,
+        id,
+        operation: u64::from(operation),
+        sector,
+        segments,
     }
 }

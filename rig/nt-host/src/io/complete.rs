@@ -24,12 +24,14 @@ use nt_sys::{
     SL_PENDING_RETURNED, STATUS_INVALID_DEVICE_REQUEST, STATUS_MORE_PROCESSING_REQUIRED,
     STATUS_PENDING, nt_success,
 };
+use trace::{Class, Event};
 
 use super::device::describe;
 use super::irp::{self, State};
 use crate::exports;
 use crate::ke::bugcheck;
 use crate::ke::event::KeSetEvent;
+use crate::place;
 use crate::sync::Mutex;
 use crate::verifier::Rule;
 
@@ -118,8 +120,20 @@ pub unsafe extern "win64" fn IofCallDriver(device: *mut DEVICE_OBJECT, irp: *mut
         ));
     };
     let before = crate::ke::irql::current();
+    trace::emit(Class::Irp, || Event::IrpCall {
+        irp: place::of_data(irp),
+        device: place::of_data(device),
+        driver: place::of_code(dispatch as usize as u64).0,
+        major: u64::from(major),
+        minor: u64::from(minor),
+    });
     // SAFETY: the driver's own routine, called as documented.
     let status = unsafe { dispatch(device, irp) };
+    trace::emit(Class::Irp, || Event::IrpReturn {
+        irp: place::of_data(irp),
+        device: place::of_data(device),
+        status: i64::from(status) as u64,
+    });
     let after = crate::ke::irql::current();
     if before != after {
         Rule::IrqlAfterDispatch.bug_check(
@@ -244,6 +258,10 @@ pub(super) unsafe fn complete(irp: *mut IRP) {
     }
     // SAFETY: the current location exists, as checked above.
     let location = unsafe { irp::location(irp) };
+    trace::emit(Class::Irp, || Event::IrpComplete {
+        irp: place::of_data(irp),
+        status: i64::from(fields.IoStatus.Status) as u64,
+    });
     crate::pnp::interfaces::note(location, fields.IoStatus.Status);
     loop {
         // SAFETY: the IRP is live, since no completion routine took it.

@@ -8,6 +8,7 @@ use core::ptr::{NonNull, null_mut};
 use nt_sys::{
     DEVICE_OBJECT, DISPATCH_LEVEL, IO_WORKITEM, IO_WORKITEM_ROUTINE, PASSIVE_LEVEL, PVOID,
 };
+use trace::Class;
 
 use crate::exports;
 use crate::ke::event::Event;
@@ -15,6 +16,7 @@ use crate::ke::wait::Timeout;
 use crate::ke::{bugcheck, processor, thread};
 use crate::mm::pool;
 use crate::ob;
+use crate::place;
 use crate::sync::{Mutex, Once};
 use crate::verifier::Rule;
 
@@ -70,8 +72,11 @@ fn work() {
         // The routine may free or queue the item again.
         item.queued = false;
         if let Some(routine) = routine {
+            let (driver, rva) = place::of_code(routine as usize as u64);
+            trace::emit(Class::Kernel, || trace::Event::WorkRun { driver, rva });
             // SAFETY: the driver's own routine, called as documented.
             unsafe { routine(device, context) };
+            trace::emit(Class::Kernel, || trace::Event::WorkEnd { driver, rva });
             let after = crate::ke::irql::current();
             if after != PASSIVE_LEVEL {
                 Rule::IrqlAfterWorkItem.breach_of(
@@ -154,6 +159,11 @@ pub unsafe extern "win64" fn IoQueueWorkItem(
     item.context = context;
     // SAFETY: the caller's promise.
     unsafe { ob::ObfReferenceObject(item.device.cast()) };
+    trace::emit(Class::Kernel, || {
+        let address = routine.map_or(0, |routine| routine as usize as u64);
+        let (driver, rva) = place::of_code(address);
+        trace::Event::WorkQueue { driver, rva }
+    });
     QUEUE.lock().push_back(Queued(pointer));
     wake();
 }

@@ -13,8 +13,9 @@ use nt_sys::{
     BOOLEAN, DISPATCH_LEVEL, DpcObject, HighImportance, KDEFERRED_ROUTINE, KDPC, KIRQL, LIST_ENTRY,
     MediumImportance, NTSTATUS, PASSIVE_LEVEL, PROCESSOR_NUMBER, PVOID, ThreadedDpcObject,
 };
+use trace::{Class, Event};
 
-use super::event::Event;
+use super::event;
 use super::processor::{self, Processor, pending};
 use super::wait::Timeout;
 use super::{affinity, bugcheck, context, irql, poll, timer};
@@ -130,6 +131,7 @@ pub(super) fn insert(dpc: *mut KDPC, arguments: Option<(PVOID, PVOID)>) -> bool 
     let KDPC {
         Number: target,
         Importance: importance,
+        DeferredRoutine: routine,
         ..
     } = unsafe { *dpc };
     let cpu = match target.checked_sub(1) {
@@ -155,6 +157,11 @@ pub(super) fn insert(dpc: *mut KDPC, arguments: Option<(PVOID, PVOID)>) -> bool 
         }
         queue.push(dpc, i32::from(importance) == HighImportance);
     }
+    trace::emit(Class::Kernel, || {
+        let (driver, rva) = routine_of(routine);
+        let on = u64::from(cpu.number);
+        Event::DpcQueue { driver, rva, on }
+    });
     super::request(cpu, pending::DPC);
     true
 }
@@ -209,9 +216,18 @@ extern "sysv64" fn run_batch(cpu: *mut u8) {
     cpu.pending.fetch_or(pending::DPC, Ordering::AcqRel);
 }
 
+/// Where a routine is, for a trace.
+fn routine_of(routine: Option<KDEFERRED_ROUTINE>) -> (u64, u64) {
+    crate::place::of_code(routine.map_or(0, |routine| routine as usize as u64))
+}
+
 fn run(dpc: &KDPC) {
     if let Some(routine) = dpc.DeferredRoutine {
         let mut copy = *dpc;
+        trace::emit(Class::Kernel, || {
+            let (driver, rva) = routine_of(Some(routine));
+            Event::DpcRun { driver, rva }
+        });
         // SAFETY: the driver gave this routine and its arguments to KeInitializeDpc and KeInsertQueueDpc.
         unsafe {
             routine(
@@ -221,6 +237,10 @@ fn run(dpc: &KDPC) {
                 dpc.SystemArgument2,
             )
         };
+        trace::emit(Class::Kernel, || {
+            let (driver, rva) = routine_of(Some(routine));
+            Event::DpcEnd { driver, rva }
+        });
         let after = irql::current();
         if after != DISPATCH_LEVEL {
             Rule::IrqlAfterDpc.breach_of(
@@ -347,7 +367,7 @@ pub unsafe extern "win64" fn KeSetImportanceDpc(dpc: *mut KDPC, importance: i32)
 pub extern "win64" fn KeFlushQueuedDpcs() {
     bugcheck::irql_at_most("KeFlushQueuedDpcs", PASSIVE_LEVEL);
     let cpus = processor::all();
-    let left = Arc::new((AtomicU32::new(cpus.len() as u32), Event::new(true)));
+    let left = Arc::new((AtomicU32::new(cpus.len() as u32), event::Event::new(true)));
     for cpu in cpus {
         let left = left.clone();
         inject(

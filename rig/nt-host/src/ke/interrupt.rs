@@ -8,6 +8,7 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use nt_sys::{KINTERRUPT, KIRQL, KSERVICE_ROUTINE, KSPIN_LOCK, PVOID};
+use trace::{Class, Event};
 
 use super::processor::{self, Processor, pending};
 use super::{bugcheck, irql, poll, spinlock};
@@ -137,6 +138,10 @@ pub fn raise(cpu: u32, vector: u8) {
     let Some(cpu) = processor::all().get(cpu as usize) else {
         return;
     };
+    trace::emit(Class::Kernel, || Event::InterruptRaise {
+        on: u64::from(cpu.number),
+        vector: u64::from(vector),
+    });
     cpu.vectors[usize::from(vector / 64)].fetch_or(1 << (vector % 64), Ordering::AcqRel);
     super::request(cpu, pending::INTERRUPT);
 }
@@ -248,8 +253,18 @@ fn serve(interrupt: &Interrupt) {
     let object: *mut KINTERRUPT = core::ptr::from_ref(interrupt).cast_mut().cast();
     // SAFETY: the lock is the driver's or the object's own; both live as long as the connection.
     unsafe { spinlock::acquire(lock) };
+    let vector = u64::from(interrupt.connection.vector);
+    trace::emit(Class::Kernel, || {
+        let (driver, rva) = crate::place::of_code(routine as usize as u64);
+        Event::InterruptRun {
+            vector,
+            driver,
+            rva,
+        }
+    });
     // SAFETY: the driver connected this routine and context.
     unsafe { routine(object, context) };
+    trace::emit(Class::Kernel, || Event::InterruptEnd { vector });
     // SAFETY: taken above.
     unsafe { spinlock::release(lock) };
     let after = irql::current();

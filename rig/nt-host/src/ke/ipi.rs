@@ -4,6 +4,7 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use nt_sys::{IPI_LEVEL, KIPI_BROADCAST_WORKER, KIRQL};
+use trace::{Class, Event};
 
 use super::processor::{self, Processor, pending};
 use super::{bugcheck, irql, poll};
@@ -86,6 +87,10 @@ pub unsafe extern "win64" fn KeIpiGenericCall(
         poll();
         platform().relax();
     }
+    trace::emit(Class::Kernel, || {
+        let (driver, rva) = crate::place::of_code(function as usize as u64);
+        Event::Ipi { driver, rva }
+    });
     let old = irql::set(IPI_LEVEL);
     let me = processor::current().number;
     // All of them: one whose host thread has yet to be given a turn comes when it is.

@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use nt_sys::{DISPATCH_LEVEL, HIGH_LEVEL, KIRQL};
+use trace::{Class, Event};
 
 use super::{poll, processor};
 use crate::exports;
@@ -46,6 +47,10 @@ pub extern "win64" fn KfRaiseIrql(new: KIRQL) -> KIRQL {
             format_args!("KfRaiseIrql from IRQL {old} to {new}"),
         );
     }
+    trace::emit(Class::Irql, || Event::Irql {
+        from: u64::from(old),
+        to: u64::from(new),
+    });
     set(new);
     old
 }
@@ -59,6 +64,10 @@ pub extern "win64" fn KeLowerIrql(new: KIRQL) {
             format_args!("KeLowerIrql from IRQL {old} to {new}"),
         );
     }
+    trace::emit(Class::Irql, || Event::Irql {
+        from: u64::from(old),
+        to: u64::from(new),
+    });
     set(new);
     poll();
 }

@@ -9,6 +9,7 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use nt_sys::{DISPATCH_LEVEL, KIRQL};
+use trace::{Class, Event};
 
 use super::context;
 use super::processor::{self, Processor, pending};
@@ -184,8 +185,17 @@ fn run(cpu: &'static Processor, thread: &'static Thread) {
     cpu.irql
         .store(thread.irql.load(Ordering::Relaxed), Ordering::Relaxed);
     let to = thread.context.load(Ordering::Relaxed);
+    let number = u64::from(thread.number);
+    trace::emit(Class::Kernel, || Event::Switch {
+        from: 0,
+        to: number,
+    });
     // SAFETY: the thread came out of the ready queue of its home CPU, so it is suspended, and `to` is its context.
     unsafe { context::switch(scheduler.context.as_ptr(), to) };
+    trace::emit(Class::Kernel, || Event::Switch {
+        from: number,
+        to: 0,
+    });
     cpu.irql.store(DISPATCH_LEVEL, Ordering::Relaxed);
     scheduler.priority.store(-1, Ordering::Relaxed);
     cpu.current_thread

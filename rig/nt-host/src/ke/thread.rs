@@ -8,6 +8,7 @@ use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use nt_sys::{DISPATCHER_HEADER, HANDLE, KSTART_ROUTINE, NTSTATUS, PASSIVE_LEVEL, PVOID};
+use trace::{Class, Event};
 
 use super::context::{self, Context};
 use super::dispatcher::{self, Object};
@@ -15,6 +16,7 @@ use super::stack::Stack;
 use super::{bugcheck, processor, scheduler};
 use crate::exports;
 use crate::ob::{self, ObjectType, handle};
+use crate::place;
 use crate::sync::Mutex;
 use crate::verifier::Rule;
 
@@ -71,6 +73,8 @@ pub struct Thread {
     pub(super) affinity: AtomicU64,
     /// The module whose code it runs, 0 for the executive.
     pub owner: u32,
+    /// Threads are counted from 1.
+    pub number: u32,
     stack: UnsafeCell<Option<Stack>>,
     start: UnsafeCell<Option<Start>>,
 }
@@ -112,6 +116,7 @@ impl Thread {
                 next: AtomicPtr::new(null_mut()),
                 affinity: AtomicU64::new(0),
                 owner,
+                number: NUMBERS.fetch_add(1, Ordering::Relaxed),
                 stack: UnsafeCell::new(stack),
                 start: UnsafeCell::new(start),
             },
@@ -143,6 +148,9 @@ impl Thread {
         if let Some(count) = RUNNING.lock().get_mut(&self.owner) {
             *count -= 1;
         }
+        trace::emit(Class::Kernel, || Event::ThreadEnd {
+            thread: u64::from(self.number),
+        });
         // SAFETY: the thread has ended, its home CPU is the only one here.
         drop(unsafe { &mut *self.stack.get() }.take());
         self.object().signal(1);
@@ -174,6 +182,9 @@ fn exit() -> ! {
     unreachable!("an ended thread is not resumed");
 }
 
+/// The next thread's number.
+static NUMBERS: AtomicU32 = AtomicU32::new(1);
+
 /// Threads that have not ended, by the module that started them.
 static RUNNING: Mutex<BTreeMap<u32, usize>> = Mutex::new(BTreeMap::new());
 
@@ -188,9 +199,22 @@ pub fn current() -> &'static Thread {
     unsafe { &*processor::current().current_thread.load(Ordering::Relaxed) }
 }
 
+/// The number of the thread that runs on `cpu`, which is the caller's; 0 before there is one.
+pub fn number_on(cpu: u32) -> u32 {
+    let thread = processor::processor_block(cpu)
+        .current_thread
+        .load(Ordering::Relaxed);
+    // SAFETY: null, or the running thread, which holds a reference to itself.
+    unsafe { thread.as_ref() }.map_or(0, |thread| thread.number)
+}
+
 /// Starts a thread on `cpu`, at priority 8 like every system thread; the caller owns a reference to it. `None` without
 /// memory.
 pub fn spawn(cpu: u32, owner: u32, start: Start) -> Option<&'static Thread> {
+    let routine = match start {
+        Start::Driver(routine, _) => routine as usize as u64,
+        Start::Host(_) => 0,
+    };
     let stack = Stack::new()?;
     let top = stack.top();
     let thread = Thread::create(cpu, 8, owner, Some(stack), Some(start))?;
@@ -201,6 +225,15 @@ pub fn spawn(cpu: u32, owner: u32, start: Start) -> Option<&'static Thread> {
     let context: Context = unsafe { context::prepare(top, entry, body.as_ptr().cast()) };
     thread.context.store(context, Ordering::Relaxed);
     *RUNNING.lock().entry(owner).or_default() += 1;
+    trace::emit(Class::Kernel, || {
+        let (driver, rva) = place::of_code(routine);
+        let thread = u64::from(thread.number);
+        Event::ThreadStart {
+            thread,
+            driver,
+            rva,
+        }
+    });
     scheduler::ready(thread);
     Some(thread)
 }

@@ -10,6 +10,7 @@ use nt_sys::{
     BOOLEAN, DISPATCH_LEVEL, KDPC, KTIMER, LARGE_INTEGER, LIST_ENTRY, SynchronizationTimer,
     TimerNotificationObject, TimerSynchronizationObject,
 };
+use trace::{Class, Event};
 
 use super::dispatcher::{self, Object};
 use super::processor::{self, Processor, pending};
@@ -128,6 +129,9 @@ pub(super) fn expire(cpu: &Processor) {
 
 /// Signals an expired timer and queues its DPC; its period (100 ns units) if it is periodic.
 fn fire(timer: *mut KTIMER) -> Option<u64> {
+    trace::emit(Class::Kernel, || Event::TimerFire {
+        timer: crate::place::of_data(timer),
+    });
     Object::new(timer.cast()).signal(1);
     // SAFETY: a queued timer stays valid until it is cancelled, which waits for the queue's lock.
     let KTIMER {
@@ -224,6 +228,10 @@ pub unsafe extern "win64" fn KeSetTimerEx(
 ) -> BOOLEAN {
     bugcheck::irql_at_most("KeSetTimerEx", DISPATCH_LEVEL);
     let due = time::due_in_interrupt_time(due);
+    trace::emit(Class::Kernel, || Event::TimerSet {
+        timer: crate::place::of_data(timer),
+        due,
+    });
     let was_set = {
         let _changing = CHANGING.lock();
         let was_set = dequeue(timer);

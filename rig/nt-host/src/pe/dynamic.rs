@@ -43,7 +43,7 @@ impl Thunks {
         }
         let offset = self.start + at;
         let lacks = crate::shortage::of(export.name);
-        let code = thunk::code(id, export.address as u64, lacks);
+        let code = thunk::code(id, export.name, export.address as u64, lacks);
         memory.write_code(offset, &code)?;
         let address = memory.base().as_ptr() as usize + offset;
         known.insert(export.name, address);

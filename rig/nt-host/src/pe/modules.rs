@@ -11,6 +11,7 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use nt_sys::{NTSTATUS, UNICODE_STRING};
+use trace::{Class, Event, table};
 
 use super::image::{Layout, Memory};
 use super::unwind::RuntimeFunction;
@@ -302,6 +303,11 @@ fn build(
     });
     let module: &'static Module = Box::leak(module);
     slot.store(core::ptr::from_ref(module).cast_mut(), Ordering::Release);
+    trace::emit(Class::Name, || Event::Name {
+        table: table::DRIVER,
+        id: u64::from(id),
+        text: &module.name,
+    });
     crate::ex::image::loaded(module);
     Ok(module)
 }
@@ -342,8 +348,8 @@ fn bind(name: &str, id: u32, layout: &Layout, memory: &mut Memory) -> Result<(),
                 Kind::Function => {
                     let at = thunks + index * thunk::SIZE;
                     let lacks = crate::shortage::of(export.name);
-                    memory.bytes()[at..at + thunk::SIZE]
-                        .copy_from_slice(&thunk::code(id, target, lacks));
+                    let code = thunk::code(id, &import.name, target, lacks);
+                    memory.bytes()[at..at + thunk::SIZE].copy_from_slice(&code);
                     (base + at) as u64
                 }
             }

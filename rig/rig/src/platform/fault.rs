@@ -15,11 +15,11 @@ use std::io::{self, Write};
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 
+use nt_host::ke::backtrace;
 use nt_host::ke::bugcheck::{
     self, KERNEL_SECURITY_CHECK_FAILURE, KMODE_EXCEPTION_NOT_HANDLED, PAGE_FAULT_IN_NONPAGED_AREA,
     UNEXPECTED_KERNEL_MODE_TRAP,
 };
-use nt_host::ke::backtrace;
 use nt_host::pe::{modules, unwind};
 
 use super::emulate::Outcome;

@@ -114,6 +114,11 @@ impl Linux {
         &self.symbols
     }
 
+    /// Nanoseconds since the machine was made.
+    pub fn nanoseconds(&self) -> u64 {
+        self.clock.nanoseconds()
+    }
+
     /// Guest memory.
     pub fn memory(&self) -> &Memory {
         &self.memory

@@ -72,6 +72,11 @@ impl Xen {
 
     fn copy(&self, op: &GrantCopy) -> Result<(), GrantError> {
         let len = usize::from(op.len);
+        trace::emit(trace::Class::Xen, || trace::Event::GrantCopy {
+            from: op.source.reference,
+            to: op.dest.reference,
+            bytes: len as u64,
+        });
         for side in [&op.source, &op.dest] {
             if usize::from(side.offset) + len > PAGE_SIZE {
                 return Err(GrantError(GNTST_BAD_COPY_ARG));

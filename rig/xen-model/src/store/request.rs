@@ -66,7 +66,16 @@ fn number(text: &[u8]) -> Result<u64, XsError> {
 impl Store {
     /// Carries out one request of a connection with a ring; replies and events are queued on connections.
     pub(super) fn request(&mut self, id: ConnectionId, header: Header, payload: &[u8]) {
-        let body = match self.dispatch(id, &header, payload) {
+        let answer = self.dispatch(id, &header, payload);
+        trace::emit(trace::Class::Xen, || {
+            let path = payload.split(|byte| *byte == 0).next().unwrap_or_default();
+            trace::Event::Store {
+                operation: u64::from(header.kind),
+                error: u64::from(answer.is_err()),
+                path: std::str::from_utf8(path).unwrap_or("?"),
+            }
+        });
+        let body = match answer {
             Ok(body) if body.len() > PAYLOAD_MAX => {
                 return self.refuse(id, header, XsError::E2big);
             }
