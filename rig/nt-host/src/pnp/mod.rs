@@ -38,7 +38,7 @@ use node::NodeId;
 
 pub use interfaces::{Interface, interfaces};
 pub use packages::stage as install_inf;
-pub use pci::{Bar, PciFunction};
+pub use pci::{Bar, PciFunction, add_root_device};
 pub use report::{Leaks, Row, tree};
 
 /// Something for the manager's thread to do.

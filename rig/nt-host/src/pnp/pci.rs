@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   HTREE\ROOT\0            root enumerator (PDO and FDO in one)
-//!   └ ACPI\PNP0A03\0        PCI root bridge, FDO of service "pci"
-//!     └ PCI\VEN_5853&…      one PDO per function
+//!   ├ ACPI\PNP0A03\0        PCI root bridge, FDO of service "pci"
+//!   │ └ PCI\VEN_5853&…      one PDO per function
+//!   └ ROOT\SYSTEM\0000      one PDO per root-enumerated device
 //! ```
 
 use alloc::format;
@@ -60,6 +61,15 @@ pub struct PciFunction {
 
 /// What the bridge reports; taken when it starts.
 static FUNCTIONS: Mutex<Vec<PciFunction>> = Mutex::new(Vec::new());
+
+/// Hardware IDs of root-enumerated devices; taken when the root is made.
+static ROOT_DEVICES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Adds a device that no bus reports, as an installer makes it (`devcon install` and its like): the root enumerator
+/// reports it under this hardware ID. Before [`start`](super::start).
+pub fn add_root_device(hardware_id: &str) {
+    ROOT_DEVICES.lock().push(hardware_id.to_string());
+}
 
 /// Configuration space in memory: every byte reads, only the command register writes.
 struct Space(Mutex<[u8; 256]>);
@@ -127,6 +137,12 @@ pub(super) fn plug(functions: Vec<PciFunction>) -> Option<NodeId> {
     // SAFETY: the device was just made.
     unsafe { (*root).Flags &= !DO_DEVICE_INITIALIZING };
     bus::create(root_driver, bridge(root))?;
+    for (number, id) in core::mem::take(&mut *ROOT_DEVICES.lock())
+        .into_iter()
+        .enumerate()
+    {
+        bus::create(root_driver, root_device(root, number, id))?;
+    }
     // SAFETY: the node holds a reference of its own.
     unsafe { ob::ObfReferenceObject(root.cast()) };
     // SAFETY: referenced just now.
@@ -151,6 +167,23 @@ fn bridge(root: *mut DEVICE_OBJECT) -> Child {
         device_id: r"ACPI\PNP0A03".to_string(),
         instance_id: "0".to_string(),
         hardware_ids: [r"ACPI\PNP0A03", "*PNP0A03"].map(String::from).to_vec(),
+        compatible_ids: Vec::new(),
+        description: String::new(),
+        location: String::new(),
+        bus: (GUID_BUS_TYPE_INTERNAL, Internal, 0),
+        requirements: Requirements::default(),
+        config: None,
+    }
+}
+
+/// A root-enumerated device (Microsoft Learn, "Root-enumerated devices"): its class and a number make its instance path.
+fn root_device(root: *mut DEVICE_OBJECT, number: usize, hardware_id: String) -> Child {
+    Child {
+        parent: root as usize,
+        address: u32::MAX,
+        device_id: r"ROOT\SYSTEM".to_string(),
+        instance_id: format!("{number:04}"),
+        hardware_ids: alloc::vec![hardware_id],
         compatible_ids: Vec::new(),
         description: String::new(),
         location: String::new(),
