@@ -58,12 +58,13 @@ pub(crate) fn cargo_build(target: Option<&Path>) -> Command {
 
 /// The finished image and its .pdb, from what cargo left in `target`.
 pub(crate) fn finished(target: &Path, driver: &Driver) -> Result<(Vec<u8>, Vec<u8>)> {
-    let read = |extension: &str| {
-        let file = format!("{}.{extension}", driver.name);
+    let read = |file: String| {
         let path = target.join(TARGET).join("driver").join(file);
         fs::read(&path).with_context(|| format!("the build left no {}", path.display()))
     };
-    let (mut image, mut pdb) = (read("exe")?, read("pdb")?);
+    // The compiler names debug information after the crate, where a hyphen is an underscore.
+    let mut image = read(format!("{}.exe", driver.name))?;
+    let mut pdb = read(format!("{}.pdb", driver.name.replace('-', "_")))?;
     seal(&mut image, &mut pdb).with_context(|| format!("{}.sys", driver.name))?;
     Ok((image, pdb))
 }
@@ -75,24 +76,27 @@ pub(crate) fn build() -> Result<()> {
         "build drivers",
         cargo_build(Some(&target)).env("CARGO_TERM_PROGRESS_WHEN", "never"),
     )?;
-    let dist = dist();
-    fs::create_dir_all(&dist).with_context(|| format!("cannot make {}", dist.display()))?;
-    let words = inf::Words::current()?;
     for driver in DRIVERS {
-        let (image, pdb) = finished(&target, driver)?;
-        replace(&dist.join(format!("{}.sys", driver.name)), &image)?;
-        replace(&dist.join(format!("{}.pdb", driver.name)), &pdb)?;
-        if driver.has_inf {
-            let name = format!("{}.inf", driver.name);
-            let template = root().join("drivers").join(driver.name).join(&name);
-            let text = fs::read_to_string(&template)
-                .with_context(|| format!("cannot read {}", template.display()))?;
-            let text = words
-                .substitute(&text)
-                .with_context(|| format!("{}", template.display()))?;
-            fs::write(dist.join(&name), text)
-                .with_context(|| format!("cannot write dist/x64/{name}"))?;
-        }
+        lay_out(&target, driver, &root().join("drivers"), &dist())?;
+    }
+    Ok(())
+}
+
+/// Puts a driver that cargo has built into `folder`: image, .pdb and, from its template below `sources`, INF.
+pub(crate) fn lay_out(target: &Path, driver: &Driver, sources: &Path, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let (image, pdb) = finished(target, driver)?;
+    replace(&folder.join(format!("{}.sys", driver.name)), &image)?;
+    replace(&folder.join(format!("{}.pdb", driver.name)), &pdb)?;
+    if driver.has_inf {
+        let name = format!("{}.inf", driver.name);
+        let template = sources.join(driver.name).join(&name);
+        let text = fs::read_to_string(&template)
+            .with_context(|| format!("cannot read {}", template.display()))?;
+        let text = inf::Words::current()?
+            .substitute(&text)
+            .with_context(|| format!("{}", template.display()))?;
+        replace(&folder.join(&name), text.as_bytes())?;
     }
     Ok(())
 }

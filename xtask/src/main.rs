@@ -11,6 +11,7 @@ mod process;
 mod reproduce;
 mod rig;
 mod seal;
+mod selftest;
 mod test;
 mod toolchain;
 
@@ -42,6 +43,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build the self-test driver and run its cases in the rig: the kernel functions against their documentation.
+    ///
+    /// Words choose cases; `./x selftest --help` lists the options.
+    #[command(disable_help_flag = true)]
+    Selftest {
+        /// Arguments for the rig.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Build the drivers into dist/x64: .sys, .inf and .pdb.
     Build,
     /// Check the whole project: format, lints, tests, images, reproducible build, end-to-end runs.
@@ -59,6 +69,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run { arguments } => rig::run(&arguments),
+        Command::Selftest { arguments } => selftest::run(&arguments),
         Command::Build => drivers::build_and_say(),
         Command::Test(options) => return test::run(&options),
         Command::CheckImages => image::check_all_and_say(),

@@ -14,12 +14,14 @@ use clap::Args;
 use crate::{
     drivers, end_to_end, image,
     process::{self, Outcome},
-    reproduce, rig,
+    reproduce, rig, selftest,
     toolchain::{Toolchain, root},
 };
 
 /// The crate of drivers/ that is built for the host: what the drivers' build scripts use.
 const HOST_CRATE: &str = "driver-build@";
+/// The crate of rig/ that is built for Windows: a driver.
+const DRIVER_CRATE: &str = "rig-selftest@";
 
 /// Options of `./x test`.
 #[derive(Args)]
@@ -142,6 +144,11 @@ const STAGES: &[Stage] = &[
         run: reproducible,
     },
     Stage {
+        name: "selftest",
+        what: "the rig's kernel functions against their documentation, on 1 and 2 CPUs",
+        run: self_test,
+    },
+    Stage {
         name: "runs",
         what: "whole runs of the rig",
         run: || end_to_end(end_to_end::runs),
@@ -239,6 +246,11 @@ fn lint_windows() -> Result<Report> {
             command.args(["--package", &name]);
         }
     }
+    for name in crates_in("rig")? {
+        if name.starts_with(DRIVER_CRATE) {
+            command.args(["--package", &name]);
+        }
+    }
     process::run("lint windows", command.args(["--", "-Dwarnings"])).map(Report::of_program)
 }
 
@@ -247,7 +259,9 @@ fn unit() -> Result<Report> {
     command.arg("--no-fail-fast");
     for folder in ["abi", "core", "rig"] {
         for name in crates_in(folder)? {
-            command.args(["--package", &name]);
+            if !name.starts_with(DRIVER_CRATE) {
+                command.args(["--package", &name]);
+            }
         }
     }
     // Of the kernel interface, what has no kernel below it.
@@ -273,6 +287,15 @@ fn images() -> Result<Report> {
 
 fn reproducible() -> Result<Report> {
     reproduce::check().map(Report::passed)
+}
+
+fn self_test() -> Result<Report> {
+    let found = selftest::check()?;
+    Ok(Report {
+        passed: found.passed,
+        failed: found.failed,
+        text: found.text,
+    })
 }
 
 fn end_to_end(checks: fn() -> end_to_end::Outcome) -> Result<Report> {

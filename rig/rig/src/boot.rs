@@ -241,7 +241,7 @@ pub fn boot(plan: Plan) -> Result<Machine, BootError> {
 }
 
 /// Hands the packages to the PnP manager.
-fn stage(packages: &Packages) -> Result<(), BootError> {
+pub(crate) fn stage(packages: &Packages) -> Result<(), BootError> {
     let files: Vec<_> = packages
         .images
         .iter()

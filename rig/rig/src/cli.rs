@@ -29,6 +29,31 @@ pub enum Command {
     /// Without --disk a demonstration disk is made (out/run/disk.img), written at random and compared.
     /// The images of --disk are only read, unless --nbd lets clients write.
     Run(Run),
+    /// Run the cases of rig-selftest.sys: what the rig's kernel functions do against what is documented.
+    Selftest(Selftest),
+}
+
+/// Arguments of `selftest`.
+#[derive(Args, Clone, Debug)]
+pub struct Selftest {
+    /// Only the cases whose group or name contains one of these words.
+    #[arg(value_name = "WORD")]
+    pub words: Vec<String>,
+    /// Virtual CPUs.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: u32,
+    /// Folder with rig-selftest.sys and its INF.
+    #[arg(long, value_name = "DIR", default_value = "target/selftest")]
+    pub drivers: PathBuf,
+    /// Show every case, not only what failed.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Add a case that is wrong on purpose, to see that it fails.
+    #[arg(long)]
+    pub self_check: bool,
+    /// What else to tell of: off, error, warn, info (what drivers print), debug, trace.
+    #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = level)]
+    pub log: LevelFilter,
 }
 
 /// Arguments of `run`.

@@ -17,4 +17,5 @@ pub mod port_disk;
 pub mod recorder;
 pub mod report;
 pub mod run;
+pub mod selftest;
 pub mod workload;

@@ -5,13 +5,21 @@ use std::process::ExitCode;
 use clap::Parser;
 use rig::{
     cli::{Cli, Command},
-    logger, run,
+    logger, run, selftest,
 };
 
 fn main() -> ExitCode {
-    let Command::Run(options) = Cli::parse().command;
-    logger::start(options.log);
-    match run::run(&options) {
+    let passed = match Cli::parse().command {
+        Command::Run(options) => {
+            logger::start(options.log);
+            run::run(&options).map_err(|error| error.to_string())
+        }
+        Command::Selftest(options) => {
+            logger::start(options.log);
+            selftest::run(&options).map_err(|error| error.to_string())
+        }
+    };
+    match passed {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -1,0 +1,182 @@
+//! The driver's own devices, and where each request to one of them goes.
+
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use crate::settings::Settings;
+use crate::support::{Pool, Thread, wait};
+use crate::wdk::*;
+use crate::{cases, suite};
+
+/// What a device of this driver is; its extension.
+#[repr(C)]
+pub struct Extension {
+    pub lower: *mut DEVICE_OBJECT,
+    pub pdo: *mut DEVICE_OBJECT,
+}
+
+static RUNNER: AtomicPtr<core::ffi::c_void> = AtomicPtr::new(null_mut());
+static SETTINGS: AtomicPtr<Settings> = AtomicPtr::new(null_mut());
+
+/// The device's extension.
+pub fn extension<'a>(device: *mut DEVICE_OBJECT) -> &'a mut Extension {
+    // SAFETY: every device of this driver has one, and lives while it is used.
+    unsafe { &mut *(*device).DeviceExtension.cast::<Extension>() }
+}
+
+/// # Safety
+/// The arguments are those of DriverEntry.
+pub unsafe fn entry(driver: *mut DRIVER_OBJECT, path: *mut UNICODE_STRING) -> NTSTATUS {
+    let Ok(mut settings) = Pool::<Settings>::zeroed() else {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    };
+    *settings = Settings::read(path);
+    SETTINGS.store(settings.as_ptr(), Ordering::SeqCst);
+    core::mem::forget(settings);
+    // SAFETY: the I/O manager's promise.
+    let object = unsafe { &mut *driver };
+    object.DriverUnload = Some(unload);
+    object.MajorFunction[usize::from(IRP_MJ_PNP)] = Some(pnp);
+    object.MajorFunction[usize::from(IRP_MJ_POWER)] = Some(power);
+    object.MajorFunction[usize::from(IRP_MJ_SYSTEM_CONTROL)] = Some(pass);
+    // SAFETY: a driver object's extension lives with it.
+    unsafe { (*object.DriverExtension).AddDevice = Some(add_device) };
+    STATUS_SUCCESS
+}
+
+unsafe extern "system" fn unload(_driver: *mut DRIVER_OBJECT) {
+    ExFreePoolWithTag(
+        SETTINGS.swap(null_mut(), Ordering::SeqCst).cast(),
+        crate::support::TAG,
+    );
+    suite::say(format_args!("unloaded"));
+}
+
+unsafe extern "system" fn add_device(
+    driver: *mut DRIVER_OBJECT,
+    pdo: *mut DEVICE_OBJECT,
+) -> NTSTATUS {
+    let mut device = null_mut();
+    let status = IoCreateDevice(
+        driver,
+        size_of::<Extension>() as u32,
+        core::ptr::null(),
+        FILE_DEVICE_UNKNOWN,
+        FILE_DEVICE_SECURE_OPEN,
+        0,
+        &raw mut device,
+    );
+    if !nt_success(status) {
+        return status;
+    }
+    let lower = IoAttachDeviceToDeviceStack(device, pdo);
+    if lower.is_null() {
+        IoDeleteDevice(device);
+        return STATUS_NO_SUCH_DEVICE;
+    }
+    *extension(device) = Extension { lower, pdo };
+    // SAFETY: the device was just made.
+    unsafe { (*device).Flags &= !DO_DEVICE_INITIALIZING };
+    STATUS_SUCCESS
+}
+
+/// Completes an IRP; what a dispatch routine returns.
+pub fn complete(irp: *mut IRP, status: NTSTATUS, information: usize) -> NTSTATUS {
+    fields(irp).IoStatus = IO_STATUS_BLOCK {
+        Status: status,
+        Information: information,
+    };
+    IofCompleteRequest(irp, 0);
+    status
+}
+
+/// Passes an IRP to the device below, unchanged.
+pub unsafe extern "system" fn pass(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    IoSkipCurrentIrpStackLocation(irp);
+    IofCallDriver(extension(device).lower, irp)
+}
+
+/// Lets the drivers below have the IRP first; it is this driver's again afterwards.
+pub fn forward_and_wait(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    unsafe extern "system" fn done(_: *mut DEVICE_OBJECT, irp: *mut IRP, event: PVOID) -> NTSTATUS {
+        if fields(irp).PendingReturned != 0 {
+            KeSetEvent(event.cast(), 0, 0);
+        }
+        STATUS_MORE_PROCESSING_REQUIRED
+    }
+    let mut event = KEVENT::zeroed();
+    KeInitializeEvent(&raw mut event, NotificationEvent, 0);
+    IoCopyCurrentIrpStackLocationToNext(irp);
+    IoSetCompletionRoutine(irp, done, (&raw mut event).cast(), ALWAYS);
+    if IofCallDriver(extension(device).lower, irp) == STATUS_PENDING {
+        let _ = wait(&raw mut event, None);
+    }
+    fields(irp).IoStatus.Status
+}
+
+unsafe extern "system" fn power(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    // SAFETY: the same arguments.
+    unsafe { pass(device, irp) }
+}
+
+unsafe extern "system" fn pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    match IoGetCurrentIrpStackLocation(irp).MinorFunction {
+        IRP_MN_START_DEVICE => {
+            let mut status = forward_and_wait(device, irp);
+            if nt_success(status) {
+                status = start_runner();
+            }
+            complete(irp, status, 0)
+        }
+        IRP_MN_QUERY_REMOVE_DEVICE | IRP_MN_CANCEL_REMOVE_DEVICE | IRP_MN_SURPRISE_REMOVAL => {
+            fields(irp).IoStatus.Status = STATUS_SUCCESS;
+            // SAFETY: the same arguments.
+            unsafe { pass(device, irp) }
+        }
+        IRP_MN_REMOVE_DEVICE => {
+            stop_runner();
+            fields(irp).IoStatus.Status = STATUS_SUCCESS;
+            let lower = extension(device).lower;
+            // SAFETY: the same arguments.
+            let status = unsafe { pass(device, irp) };
+            IoDetachDevice(lower);
+            IoDeleteDevice(device);
+            status
+        }
+        // SAFETY: the same arguments.
+        _ => unsafe { pass(device, irp) },
+    }
+}
+
+fn start_runner() -> NTSTATUS {
+    match Thread::start(run, null_mut()) {
+        Ok(thread) => {
+            // `stop_runner` has the reference now.
+            RUNNER.store(thread.object(), Ordering::SeqCst);
+            core::mem::forget(thread);
+            STATUS_SUCCESS
+        }
+        Err(_) => STATUS_INSUFFICIENT_RESOURCES,
+    }
+}
+
+fn stop_runner() {
+    let thread = RUNNER.swap(null_mut(), Ordering::SeqCst);
+    if !thread.is_null() {
+        let _ = wait(thread, None);
+        ObfDereferenceObject(thread);
+    }
+}
+
+unsafe extern "system" fn run(_context: PVOID) {
+    // SAFETY: the settings live until the driver is unloaded.
+    let settings = unsafe { &*SETTINGS.load(Ordering::SeqCst) };
+    let mut words = [""; 16];
+    let words = settings.split(&mut words);
+    suite::run(cases::GROUPS, words);
+    if settings.self_check {
+        suite::run(&[&cases::self_check::GROUP], &[]);
+    }
+    suite::say(format_args!("end"));
+    let _ = PsTerminateSystemThread(STATUS_SUCCESS);
+}
