@@ -38,7 +38,7 @@ fn program_of(profile: Profile) -> PathBuf {
 }
 
 /// Builds the rig.
-fn build(profile: Profile) -> Result<()> {
+pub(crate) fn build(profile: Profile) -> Result<()> {
     process::expect(
         "build rig",
         Toolchain::current().cargo("build").args([

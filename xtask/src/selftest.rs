@@ -52,7 +52,7 @@ fn command() -> Command {
 /// `./x selftest`: the rig takes this process's place.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     build()?;
-    rig::build()?;
+    rig::build(rig::Profile::Checked)?;
     Err(command().args(arguments).exec()).context("cannot start the rig")
 }
 
