@@ -58,7 +58,7 @@ macro_rules! exports {
 }
 
 /// Every list of exports in this crate.
-fn tables() -> impl Iterator<Item = &'static [Export]> {
+pub(crate) fn tables() -> impl Iterator<Item = &'static [Export]> {
     [
         crate::cm::zw::EXPORTS,
         crate::dbg::print::EXPORTS,

@@ -85,3 +85,22 @@ pub fn exports() -> [&'static [Export]; 3] {
 }
 
 exports!("storport.sys": StorPortInitialize);
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    #[test]
+    fn every_exported_function_has_an_irql_range() {
+        let missing: Vec<_> = super::exports()
+            .into_iter()
+            .flatten()
+            .filter(|export| nt_host::verifier::irql::of(export.name).is_none())
+            .map(|export| export.name)
+            .collect();
+        assert!(
+            missing.is_empty(),
+            "nt-host/src/verifier/irql.rs lacks {missing:?}"
+        );
+    }
+}

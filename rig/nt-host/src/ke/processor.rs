@@ -72,13 +72,15 @@ pub struct Processor {
 const _: () = {
     assert!(offset_of!(Processor, this) == 0x18);
     assert!(offset_of!(Processor, prcb) == 0x20);
-    assert!(offset_of!(Processor, irql) == 0x50);
+    assert!(offset_of!(Processor, irql) == IRQL as usize);
     assert!(offset_of!(Processor, legacy_number) == 0x184);
     assert!(offset_of!(Processor, current_thread) == 0x188);
     assert!(offset_of!(Processor, caller) == CALLER as usize);
     assert!(offset_of!(Processor, caller_rsp) == CALLER_RSP as usize);
 };
 
+/// Offset of [`Processor::irql`] from the GS base.
+pub const IRQL: u32 = 0x50;
 /// Offset of [`Processor::caller`] from the GS base.
 pub const CALLER: u32 = 0x200;
 /// Offset of [`Processor::caller_rsp`] from the GS base.

@@ -10,7 +10,7 @@ use crate::platform::PAGE_SIZE;
 use crate::sync::Mutex;
 
 /// Bytes behind the image which its thunks of this kind may use, page-aligned.
-pub const ROOM: usize = PAGE_SIZE;
+pub const ROOM: usize = 2 * PAGE_SIZE;
 
 /// The thunks of an image.
 pub struct Thunks {
@@ -42,9 +42,7 @@ impl Thunks {
             return None;
         }
         let offset = self.start + at;
-        let lacks = crate::shortage::of(export.name);
-        let code = thunk::code(id, export.name, export.address as u64, lacks);
-        memory.write_code(offset, &code)?;
+        memory.write_code(offset, &thunk::code(id, export))?;
         let address = memory.base().as_ptr() as usize + offset;
         known.insert(export.name, address);
         Some(address)

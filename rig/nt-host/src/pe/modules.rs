@@ -342,13 +342,11 @@ fn bind(name: &str, id: u32, layout: &Layout, memory: &mut Memory) -> Result<(),
     let base = memory.base().as_ptr() as usize;
     for (index, import) in layout.imports.iter().enumerate() {
         let value = if let Some(export) = export::find(&import.module, &import.name) {
-            let target = export.address as u64;
             match export.kind {
-                Kind::Data => target,
+                Kind::Data => export.address as u64,
                 Kind::Function => {
                     let at = thunks + index * thunk::SIZE;
-                    let lacks = crate::shortage::of(export.name);
-                    let code = thunk::code(id, &import.name, target, lacks);
+                    let code = thunk::code(id, &export);
                     memory.bytes()[at..at + thunk::SIZE].copy_from_slice(&code);
                     (base + at) as u64
                 }

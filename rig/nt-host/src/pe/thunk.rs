@@ -1,9 +1,11 @@
 //! Import thunks: each kernel function that a driver imports is called through a few instructions of its own.
 //!
-//! They note which module called and where its return address is, which costs two stores, and jump on. So an exported
-//! function knows its caller (pool owners, reports), and a stack walk knows where to start, without any guessing.
+//! They note which module called and where its return address is, which costs two stores, compare the IRQL with the
+//! function's range, and jump on. So an exported function knows its caller (pool owners, reports), a stack walk knows
+//! where to start, without any guessing, and each call is checked where it is made.
 //!
-//! Where shortages are played, the thunk of a function that can lack memory asks first whether it does. When calls are traced, a thunk calls the function in place of the driver, and records both ends.
+//! Where shortages are played, the thunk of a function that can lack memory asks first whether it does. When calls are
+//! traced, a thunk calls the function in place of the driver, and records both ends.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -11,61 +13,128 @@ use core::arch::naked_asm;
 
 use trace::{Class, Event, table};
 
+use crate::export::Export;
 use crate::ke::irql;
-use crate::ke::processor::{self, CALLER, CALLER_RSP};
+use crate::ke::processor::{self, CALLER, CALLER_RSP, IRQL};
 use crate::place;
 use crate::shortage::{self, Fallible};
 use crate::sync::Mutex;
+use crate::verifier::irql::{self as ranges, Checked, Range};
 
 /// Size of a thunk in bytes.
-pub const SIZE: usize = 112;
+pub const SIZE: usize = 144;
 
-/// The code of a thunk for module `module` that leads to the kernel function `name` at `target`, unless the function
-/// `lacks` what it needs.
-pub fn code(module: u32, name: &str, target: u64, lacks: Option<Fallible>) -> [u8; SIZE] {
-    let mut code = [0xCC; SIZE];
-    let mut at = 0;
-    let mut emit = |bytes: &[u8]| {
-        code[at..at + bytes.len()].copy_from_slice(bytes);
-        at += bytes.len();
+// Short jumps of the processor (Intel SDM volume 2, Jcc).
+const JUMP_IF_BELOW: u8 = 0x72;
+const JUMP_IF_ABOVE: u8 = 0x77;
+
+struct Code {
+    bytes: [u8; SIZE],
+    at: usize,
+}
+
+impl Code {
+    fn emit(&mut self, bytes: &[u8]) {
+        self.bytes[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    /// `cmp byte ptr gs:[IRQL], limit` and a jump that [`land`](Self::land) completes.
+    fn compare_irql(&mut self, limit: u8, jump: u8) -> usize {
+        self.emit(&[0x65, 0x80, 0x3C, 0x25]);
+        self.emit(&IRQL.to_le_bytes());
+        self.emit(&[limit, jump, 0]);
+        self.at
+    }
+
+    /// Makes a jump that ends at `jump` lead to here.
+    fn land(&mut self, jump: usize) {
+        self.bytes[jump - 1] = (self.at - jump) as u8;
+    }
+
+    /// `jmp [rip]`; the target follows.
+    fn jump(&mut self, target: u64) {
+        self.emit(&[0xFF, 0x25, 0, 0, 0, 0]);
+        self.emit(&target.to_le_bytes());
+    }
+
+    /// Leads to the function, by way of the trace where calls are traced.
+    fn go_on(&mut self, export: &Export) {
+        let (name, target) = (export.name, export.address as u64);
+        if !trace::wants(Class::Call) || LOOK_AT_THE_CALLER.contains(&name) {
+            return self.jump(target);
+        }
+        // mov r10d, number; mov r11, target: registers that carry no argument
+        self.emit(&[0x41, 0xBA]);
+        self.emit(&number(name).to_le_bytes());
+        self.emit(&[0x49, 0xBB]);
+        self.emit(&target.to_le_bytes());
+        self.jump(call_traced as *const () as u64);
+    }
+
+    /// Returns to the driver without a call of the function where it lacks memory.
+    fn ask_for_shortage(&mut self, Fallible { index, answer }: Fallible) {
+        // push rcx; push rdx; push r8; push r9; sub rsp, 0x28: the stack is aligned for a call again
+        self.emit(&[0x51, 0x52, 0x41, 0x50, 0x41, 0x51, 0x48, 0x83, 0xEC, 0x28]);
+        // mov ecx, index
+        self.emit(&[0xB9]);
+        self.emit(&index.to_le_bytes());
+        // mov rax, strikes; call rax
+        self.emit(&[0x48, 0xB8]);
+        self.emit(&(shortage::strikes as *const () as u64).to_le_bytes());
+        self.emit(&[0xFF, 0xD0]);
+        // add rsp, 0x28; pop r9; pop r8; pop rdx; pop rcx
+        self.emit(&[0x48, 0x83, 0xC4, 0x28, 0x41, 0x59, 0x41, 0x58, 0x5A, 0x59]);
+        // test al, al; jz over the next two; mov eax, answer; ret
+        self.emit(&[0x84, 0xC0, 0x74, 0x06, 0xB8]);
+        self.emit(&answer.to_le_bytes());
+        self.emit(&[0xC3]);
+    }
+}
+
+/// The code of a thunk for module `module` that jumps to an exported function.
+pub fn code(module: u32, export: &Export) -> [u8; SIZE] {
+    let mut code = Code {
+        bytes: [0xCC; SIZE],
+        at: 0,
     };
     // mov dword ptr gs:[CALLER], module
-    emit(&[0x65, 0xC7, 0x04, 0x25]);
-    emit(&CALLER.to_le_bytes());
-    emit(&module.to_le_bytes());
+    code.emit(&[0x65, 0xC7, 0x04, 0x25]);
+    code.emit(&CALLER.to_le_bytes());
+    code.emit(&module.to_le_bytes());
     // mov gs:[CALLER_RSP], rsp
-    emit(&[0x65, 0x48, 0x89, 0x24, 0x25]);
-    emit(&CALLER_RSP.to_le_bytes());
-    if let Some(Fallible { index, answer }) = lacks {
-        // push rcx; push rdx; push r8; push r9; sub rsp, 0x28: the stack is aligned for a call again
-        emit(&[0x51, 0x52, 0x41, 0x50, 0x41, 0x51, 0x48, 0x83, 0xEC, 0x28]);
-        // mov ecx, index
-        emit(&[0xB9]);
-        emit(&index.to_le_bytes());
-        // mov rax, strikes; call rax
-        emit(&[0x48, 0xB8]);
-        emit(&(shortage::strikes as *const () as u64).to_le_bytes());
-        emit(&[0xFF, 0xD0]);
-        // add rsp, 0x28; pop r9; pop r8; pop rdx; pop rcx
-        emit(&[0x48, 0x83, 0xC4, 0x28, 0x41, 0x59, 0x41, 0x58, 0x5A, 0x59]);
-        // test al, al; jz over the next two; mov eax, answer; ret
-        emit(&[0x84, 0xC0, 0x74, 0x06, 0xB8]);
-        emit(&answer.to_le_bytes());
-        emit(&[0xC3]);
+    code.emit(&[0x65, 0x48, 0x89, 0x24, 0x25]);
+    code.emit(&CALLER_RSP.to_le_bytes());
+    let checked = ranges::checked(export.name);
+    let wrong = checked.map(|function| check_irql(&mut code, function.range));
+    if let Some(fallible) = shortage::of(export.name) {
+        code.ask_for_shortage(fallible);
     }
-    let mut go_on = target;
-    if trace::wants(Class::Call) && !LOOK_AT_THE_CALLER.contains(&name) {
-        // mov r10d, number; mov r11, target: registers that carry no argument
-        emit(&[0x41, 0xBA]);
-        emit(&number(name).to_le_bytes());
-        emit(&[0x49, 0xBB]);
-        emit(&target.to_le_bytes());
-        go_on = call_traced as *const () as u64;
+    code.go_on(export);
+    if let (Some(function), Some(jumps)) = (checked, wrong)
+        && jumps != [None; 2]
+    {
+        report(&mut code, function, jumps);
     }
-    // jmp [rip]; where to go on follows
-    emit(&[0xFF, 0x25, 0, 0, 0, 0]);
-    emit(&go_on.to_le_bytes());
-    code
+    code.bytes
+}
+
+/// Compares the IRQL with the ends of the range that it can miss; the jumps for when it does.
+fn check_irql(code: &mut Code, Range { lowest, highest }: Range) -> [Option<usize>; 2] {
+    let above = (highest != nt_sys::HIGH_LEVEL).then(|| code.compare_irql(highest, JUMP_IF_ABOVE));
+    let below = (lowest != 0).then(|| code.compare_irql(lowest, JUMP_IF_BELOW));
+    [above, below]
+}
+
+/// Where those jumps lead.
+fn report(code: &mut Code, function: &'static Checked, jumps: [Option<usize>; 2]) {
+    for jump in jumps.into_iter().flatten() {
+        code.land(jump);
+    }
+    // mov rcx, function
+    code.emit(&[0x48, 0xB9]);
+    code.emit(&(core::ptr::from_ref(function) as u64).to_le_bytes());
+    code.jump(ranges::wrong as *const () as u64);
 }
 
 /// Functions for which the frame below them is their caller's, or that take arguments in other registers.

@@ -7,6 +7,7 @@
 //!
 //! It is always on. [`rules`] is the one table of them; docs/TESTING.md shows it to people.
 
+pub mod irql;
 pub mod rules;
 
 use core::fmt;
