@@ -172,6 +172,7 @@ impl Xen {
     pub(crate) fn event_channel_op(&self, cmd: u32, arg: u64) -> HypercallResult {
         match cmd {
             SEND => {
+                self.counters.sends.count();
                 let a: PortArg = self.argument(arg)?;
                 self.send_from(GUEST, a.port)?;
             }
@@ -498,6 +499,7 @@ impl Xen {
 
     /// Notifies the guest over a port of domain 0. An end whose peer has gone swallows it.
     pub fn dom0_notify(&self, end: &EventEnd) {
+        self.counters.events.count();
         // The port may have been closed meanwhile; there is nobody to tell then.
         let _ = self.send_from(DomId::DOM0, end.port);
     }

@@ -176,6 +176,7 @@ impl<X: Deref<Target = Xen>> Drop for Mapping<X> {
         trace::emit(Class::Xen, || Event::GrantUnmap {
             reference: self.gref.0.into(),
         });
+        self.xen.counters.unmaps.count();
         self.xen.release(GUEST, self.gref, self.access);
     }
 }
@@ -217,6 +218,7 @@ impl Xen {
             },
             write: u64::from(access == Access::Write),
         });
+        self.counters.maps.count();
         self.physmap
             .resolve(frame)
             .ok_or(GrantError(GNTST_BAD_PAGE))

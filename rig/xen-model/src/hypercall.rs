@@ -29,6 +29,7 @@ impl Xen {
     /// Carries out a hypercall of the guest on `vcpu`: `nr` from EAX, arguments from RDI, RSI, RDX, R10, R8; what goes
     /// back to RAX is returned.
     pub fn hypercall(&self, vcpu: u32, nr: u64, args: [u64; 5]) -> i64 {
+        self.counters.hypercalls.count();
         let [a, b, c, ..] = args;
         let number = nr & 0xffff_ffff;
         trace::emit(Class::Xen, || Event::Hypercall { number, command: a });

@@ -10,6 +10,7 @@
 //! map track → physmap → callback line → timers; [`Machine`]'s methods come last and never call back.
 
 pub mod bare;
+mod counts;
 mod cpuid;
 pub mod dom0;
 mod event;
@@ -38,6 +39,7 @@ use xen_abi::DomId;
 use xen_abi::shared_info::SharedInfo;
 
 pub use bare::BareMachine;
+pub use counts::Counts;
 pub use event::{EventEnd, PortState};
 pub use grant::{Access, GrantError, Mapping, Violation};
 pub use machine::{Fault, Machine, P2m, Upcall};
@@ -128,6 +130,7 @@ pub struct Xen {
     sched: sched::Sched,
     timers: timer::Timers,
     io: ioport::Io,
+    counters: counts::Counters,
     dom0_bell: Arc<dom0::Doorbell>,
     unplugged: AtomicU32,
 }
@@ -155,6 +158,7 @@ impl Xen {
             sched: sched::Sched::default(),
             timers: timer::Timers::new(machine.vcpus(), dom0_bell.clone()),
             io: ioport::Io::default(),
+            counters: counts::Counters::default(),
             unplugged: AtomicU32::new(0),
             machine,
             layout,

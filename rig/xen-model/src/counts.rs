@@ -1,0 +1,73 @@
+//! How often the guest and domain 0 used what Xen offers: for measurements, which take differences.
+
+use std::ops::Sub;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Numbers since the domain was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Hypercalls of the guest.
+    pub hypercalls: u64,
+    /// Of those, `EVTCHNOP_send`.
+    pub sends: u64,
+    /// Events that domain 0 sent to the guest.
+    pub events: u64,
+    /// Pages of the guest that domain 0 mapped by grants.
+    pub maps: u64,
+    /// Such mappings that domain 0 ended.
+    pub unmaps: u64,
+}
+
+impl Sub for Counts {
+    type Output = Self;
+
+    /// What was counted since `earlier`.
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            hypercalls: self.hypercalls.wrapping_sub(earlier.hypercalls),
+            sends: self.sends.wrapping_sub(earlier.sends),
+            events: self.events.wrapping_sub(earlier.events),
+            maps: self.maps.wrapping_sub(earlier.maps),
+            unmaps: self.unmaps.wrapping_sub(earlier.unmaps),
+        }
+    }
+}
+
+/// A counter on a cache line of its own: each is written mostly by one side.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters behind [`Counts`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) hypercalls: Counter,
+    pub(crate) sends: Counter,
+    pub(crate) events: Counter,
+    pub(crate) maps: Counter,
+    pub(crate) unmaps: Counter,
+}
+
+impl crate::Xen {
+    /// What happened so far.
+    pub fn counts(&self) -> Counts {
+        let counters = &self.counters;
+        Counts {
+            hypercalls: counters.hypercalls.get(),
+            sends: counters.sends.get(),
+            events: counters.events.get(),
+            maps: counters.maps.get(),
+            unmaps: counters.unmaps.get(),
+        }
+    }
+}
