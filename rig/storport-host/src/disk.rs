@@ -172,7 +172,7 @@ impl Disk {
         request.done = Some(Box::new(move |answer, request| {
             disk.answered(answer, request, op, done)
         }));
-        queue::submit(self.unit.adapter.clone(), request);
+        queue::submit(&self.unit.adapter, request);
     }
 
     fn request(

@@ -19,7 +19,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use nt_host::ke::dpc::{KeInitializeDpc, KeInsertQueueDpc};
 use nt_host::ke::spinlock::{KeAcquireSpinLockAtDpcLevel, KeReleaseSpinLockFromDpcLevel};
-use nt_host::ke::{bugcheck, irql, processor};
+use nt_host::ke::{border, bugcheck, irql, processor};
 use nt_host::sync::Mutex;
 use nt_host::verifier::Rule;
 use nt_host::{host, ke};
@@ -176,12 +176,14 @@ fn per_cpu(cpu: u32) -> &'static PerCpu {
     &PER_CPU[cpu as usize % CPUS]
 }
 
-/// Takes a request to a virtual CPU: the caller's own, or the CPUs in turn for a host thread.
-pub fn submit(adapter: Arc<Adapter>, request: Request) {
+/// Takes a request at once where the caller runs on a virtual CPU; from a host thread, to the virtual CPUs in turn.
+pub fn submit(adapter: &Arc<Adapter>, request: Request) {
     let platform = host().platform();
-    let cpu = platform
-        .current_cpu()
-        .unwrap_or_else(|| NEXT_CPU.fetch_add(1, Ordering::Relaxed) % platform.cpus().max(1));
+    if platform.current_cpu().is_some() {
+        return irql::at_dispatch(|| admit(adapter, request));
+    }
+    let adapter = adapter.clone();
+    let cpu = NEXT_CPU.fetch_add(1, Ordering::Relaxed) % platform.cpus().max(1);
     let mut incoming = per_cpu(cpu).incoming.lock();
     let first = incoming.is_empty();
     incoming.push_back((adapter, request));
@@ -233,7 +235,7 @@ fn issue(adapter: &Arc<Adapter>, request: Request) {
     fields.state.store(state::ISSUED, Ordering::Release);
     if let Some(build) = adapter.hw.HwBuildIo {
         // SAFETY: the miniport's own routine, called as documented.
-        if unsafe { build(extension, srb) } == 0 {
+        if border::call(|| unsafe { build(extension, srb) }) == 0 {
             // SAFETY: slots are never freed while their adapter exists.
             let (now, later) = unsafe { (*slot).look() };
             if now == state::ISSUED && later == uses {
@@ -255,7 +257,7 @@ fn issue(adapter: &Arc<Adapter>, request: Request) {
     // SAFETY: the lock lives as long as the adapter.
     unsafe { KeAcquireSpinLockAtDpcLevel(lock) };
     // SAFETY: the miniport's own routine, called as documented.
-    unsafe { start(extension, srb) };
+    border::call(|| unsafe { start(extension, srb) });
     // SAFETY: acquired above.
     unsafe { KeReleaseSpinLockFromDpcLevel(lock) };
     bugcheck::irql_at_most("HwStartIo after its return", DISPATCH_LEVEL);

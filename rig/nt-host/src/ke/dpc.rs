@@ -16,9 +16,9 @@ use nt_sys::{
 use trace::{Class, Event};
 
 use super::event;
-use super::processor::{self, Processor, pending};
+use super::processor::{self, Counters, Processor, pending};
 use super::wait::Timeout;
-use super::{affinity, bugcheck, context, irql, poll, timer};
+use super::{affinity, border, bugcheck, context, irql, poll, timer};
 use crate::exports;
 use crate::sync::Mutex;
 use crate::verifier::Rule;
@@ -224,19 +224,21 @@ fn routine_of(routine: Option<KDEFERRED_ROUTINE>) -> (u64, u64) {
 fn run(dpc: &KDPC) {
     if let Some(routine) = dpc.DeferredRoutine {
         let mut copy = *dpc;
+        let at = &raw mut copy;
+        Counters::count(&processor::current().counters.dpcs);
         trace::emit(Class::Kernel, || {
             let (driver, rva) = routine_of(Some(routine));
             Event::DpcRun { driver, rva }
         });
         // SAFETY: the driver gave this routine and its arguments to KeInitializeDpc and KeInsertQueueDpc.
-        unsafe {
+        border::call(|| unsafe {
             routine(
-                &raw mut copy,
+                at,
                 dpc.DeferredContext,
                 dpc.SystemArgument1,
                 dpc.SystemArgument2,
             )
-        };
+        });
         trace::emit(Class::Kernel, || {
             let (driver, rva) = routine_of(Some(routine));
             Event::DpcEnd { driver, rva }

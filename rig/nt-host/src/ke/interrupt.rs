@@ -10,8 +10,8 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsiz
 use nt_sys::{KINTERRUPT, KIRQL, KSERVICE_ROUTINE, KSPIN_LOCK, PVOID};
 use trace::{Class, Event};
 
-use super::processor::{self, Processor, pending};
-use super::{bugcheck, irql, poll, spinlock};
+use super::processor::{self, Counters, Processor, pending};
+use super::{border, bugcheck, irql, poll, spinlock};
 use crate::exports;
 use crate::host::platform;
 use crate::sync::Mutex;
@@ -262,8 +262,9 @@ fn serve(interrupt: &Interrupt) {
             rva,
         }
     });
+    Counters::count(&processor::current().counters.interrupts);
     // SAFETY: the driver connected this routine and context.
-    unsafe { routine(object, context) };
+    border::call(|| unsafe { routine(object, context) });
     trace::emit(Class::Kernel, || Event::InterruptEnd { vector });
     // SAFETY: taken above.
     unsafe { spinlock::release(lock) };
@@ -315,7 +316,7 @@ pub unsafe extern "win64" fn KeSynchronizeExecution(
     // SAFETY: the caller's promise.
     let old = unsafe { KeAcquireInterruptSpinLock(interrupt) };
     // SAFETY: the caller's promise.
-    let result = unsafe { routine(context) };
+    let result = border::call(|| unsafe { routine(context) });
     // SAFETY: acquired above.
     unsafe { KeReleaseInterruptSpinLock(interrupt, old) };
     result

@@ -12,6 +12,7 @@
 
 pub mod affinity;
 pub mod backtrace;
+pub mod border;
 pub mod bugcheck;
 pub mod context;
 pub mod dispatcher;

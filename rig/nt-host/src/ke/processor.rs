@@ -67,6 +67,31 @@ pub struct Processor {
     pub dpcs: super::dpc::PerCpu,
     /// Timers and timed waits.
     pub timers: super::timer::PerCpu,
+    /// Where its time goes, while that is measured.
+    pub meter: super::border::Meter,
+    /// What drivers used.
+    pub counters: Counters,
+}
+
+/// What drivers used on a processor, since the start; only its own thread counts.
+#[derive(Default)]
+pub struct Counters {
+    /// Interrupts that were delivered to them.
+    pub interrupts: AtomicU64,
+    /// DPCs that ran, the executive's own among them.
+    pub dpcs: AtomicU64,
+    /// Pool allocations of theirs.
+    pub allocations: AtomicU64,
+}
+
+impl Counters {
+    /// Counts one more.
+    pub fn count(counter: &AtomicU64) {
+        counter.store(
+            counter.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+    }
 }
 
 const _: () = {
@@ -118,6 +143,8 @@ pub(crate) fn init(count: u32) {
             scheduler: super::scheduler::PerCpu::new(),
             dpcs: super::dpc::PerCpu::new(),
             timers: super::timer::PerCpu::new(),
+            meter: super::border::Meter::default(),
+            counters: Counters::default(),
         });
         let this: *const Processor = &raw const *block;
         block.this = this;

@@ -15,7 +15,7 @@ use super::context;
 use super::processor::{self, Processor, pending};
 use super::stack::Stack;
 use super::thread::{self, Disposition, Thread};
-use super::{dpc, interrupt, ipi};
+use super::{border, dpc, interrupt, ipi};
 use crate::host::platform;
 use crate::sync::Mutex;
 use crate::verifier::Rule;
@@ -167,7 +167,8 @@ pub fn cpu_main(cpu: u32) {
 fn sleep(cpu: &Processor) {
     platform().interrupt_done(cpu.number);
     if cpu.pending.load(Ordering::Acquire) == 0 {
-        platform().idle(cpu.number, super::timer::next_deadline(cpu));
+        let deadline = super::timer::next_deadline(cpu);
+        border::sleep(cpu, || platform().idle(cpu.number, deadline));
     }
 }
 

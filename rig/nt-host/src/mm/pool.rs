@@ -18,7 +18,7 @@ use core::ptr::NonNull;
 use super::{PAGE_SIZE, frames};
 use crate::exports;
 use crate::ke::bugcheck;
-use crate::ke::processor;
+use crate::ke::processor::{self, Counters};
 use crate::sync::Mutex;
 use crate::verifier::Rule;
 
@@ -379,6 +379,7 @@ pub extern "win64" fn ExAllocatePoolWithTag(kind: i32, size: usize, tag: u32) ->
         nt_sys::DISPATCH_LEVEL
     };
     bugcheck::irql_at_most("ExAllocatePoolWithTag", limit);
+    Counters::count(&processor::current().counters.allocations);
     let memory = allocate_for(owner, size, tag.to_le_bytes());
     memory.map_or(core::ptr::null_mut(), |memory| memory.as_ptr().cast())
 }

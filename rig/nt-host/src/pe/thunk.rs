@@ -5,7 +5,8 @@
 //! where to start, without any guessing, and each call is checked where it is made.
 //!
 //! Where shortages are played, the thunk of a function that can lack memory asks first whether it does. When calls are
-//! traced, a thunk calls the function in place of the driver, and records both ends.
+//! traced, a thunk calls the function in place of the driver, and records both ends; when the time on either side of the
+//! border is measured, it takes the way through [`border::measured`].
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -14,6 +15,7 @@ use core::arch::naked_asm;
 use trace::{Class, Event, table};
 
 use crate::export::Export;
+use crate::ke::border;
 use crate::ke::irql;
 use crate::ke::processor::{self, CALLER, CALLER_RSP, IRQL};
 use crate::place;
@@ -22,7 +24,10 @@ use crate::sync::Mutex;
 use crate::verifier::irql::{self as ranges, Checked, Range};
 
 /// Size of a thunk in bytes.
-pub const SIZE: usize = 144;
+pub const SIZE: usize = 176;
+
+/// How every thunk starts.
+const START: [u8; 4] = [0x65, 0xC7, 0x04, 0x25];
 
 // Short jumps of the processor (Intel SDM volume 2, Jcc).
 const JUMP_IF_BELOW: u8 = 0x72;
@@ -61,7 +66,13 @@ impl Code {
     /// Leads to the function, by way of the trace where calls are traced.
     fn go_on(&mut self, export: &Export) {
         let (name, target) = (export.name, export.address as u64);
-        if !trace::wants(Class::Call) || LOOK_AT_THE_CALLER.contains(&name) {
+        if LOOK_AT_THE_CALLER.contains(&name) {
+            return self.jump(target);
+        }
+        if !trace::wants(Class::Call) {
+            if !DRIVERS_OWN_WORK.contains(&name) {
+                self.measure(target);
+            }
             return self.jump(target);
         }
         // mov r10d, number; mov r11, target: registers that carry no argument
@@ -70,6 +81,17 @@ impl Code {
         self.emit(&[0x49, 0xBB]);
         self.emit(&target.to_le_bytes());
         self.jump(call_traced as *const () as u64);
+    }
+
+    /// Leads to the function by way of the border while it is measured.
+    fn measure(&mut self, target: u64) {
+        // je over the next two
+        self.emit(&test());
+        self.emit(&[0x74, 24]);
+        // mov r10, target
+        self.emit(&[0x49, 0xBA]);
+        self.emit(&target.to_le_bytes());
+        self.jump(border::measured as *const () as u64);
     }
 
     /// Returns to the driver without a call of the function where it lacks memory.
@@ -99,7 +121,7 @@ pub fn code(module: u32, export: &Export) -> [u8; SIZE] {
         at: 0,
     };
     // mov dword ptr gs:[CALLER], module
-    code.emit(&[0x65, 0xC7, 0x04, 0x25]);
+    code.emit(&START);
     code.emit(&CALLER.to_le_bytes());
     code.emit(&module.to_le_bytes());
     // mov gs:[CALLER_RSP], rsp
@@ -135,6 +157,39 @@ fn report(code: &mut Code, function: &'static Checked, jumps: [Option<usize>; 2]
     code.emit(&[0x48, 0xB9]);
     code.emit(&(core::ptr::from_ref(function) as u64).to_le_bytes());
     code.jump(ranges::wrong as *const () as u64);
+}
+
+/// `cmp byte ptr gs:[ON], 0`, which only those thunks have whose functions can be measured.
+fn test() -> [u8; 9] {
+    let mut code = [0x65, 0x80, 0x3C, 0x25, 0, 0, 0, 0, 0];
+    code[4..8].copy_from_slice(&border::ON.to_le_bytes());
+    code
+}
+
+/// Functions that do a driver's own work, which a compiler might as well have put in its place: never measured.
+const DRIVERS_OWN_WORK: &[&str] = &[
+    "memcpy",
+    "memmove",
+    "memset",
+    "memcmp",
+    "strlen",
+    "RtlCompareMemory",
+];
+
+/// Whether the code at `address` is a thunk, and whether its function can be measured.
+///
+/// # Safety
+/// The address is that of code.
+pub unsafe fn look(address: u64) -> Option<bool> {
+    // SAFETY: code goes on for four bytes.
+    let start = unsafe { (address as *const [u8; 4]).read_unaligned() };
+    if start != START {
+        return None;
+    }
+    // SAFETY: code that starts so is a thunk.
+    let code = unsafe { (address as *const [u8; SIZE]).read_unaligned() };
+    let test = test();
+    Some(code.windows(test.len()).any(|bytes| bytes == test))
 }
 
 /// Functions for which the frame below them is their caller's, or that take arguments in other registers.

@@ -5,6 +5,8 @@
 
 use std::arch::naked_asm;
 
+use nt_host::ke::border;
+
 use super::{fault, vcpu};
 
 /// "no such hypercall" (xen/errno.h).
@@ -102,7 +104,7 @@ pub unsafe extern "sysv64" fn hypercall() {
 extern "sysv64" fn carry_out(number: u64, arguments: &[u64; 5]) -> i64 {
     let xen = fault::machine().and_then(|machine| machine.xen());
     match (xen, vcpu::current()) {
-        (Some(xen), Some(cpu)) => xen.hypercall(cpu, number, *arguments),
+        (Some(xen), Some(cpu)) => border::serve(|| xen.hypercall(cpu, number, *arguments)),
         _ => -ENOSYS,
     }
 }
@@ -117,5 +119,5 @@ pub unsafe extern "sysv64" fn nudge() {
 }
 
 extern "sysv64" fn deliver() {
-    nt_host::ke::interrupted();
+    border::serve(nt_host::ke::interrupted);
 }
