@@ -24,7 +24,7 @@ use nt_host::pe::{modules, unwind};
 
 use super::emulate::Outcome;
 use super::registers::{RCX, RSP, Registers};
-use super::{Linux, detour, vcpu};
+use super::{Linux, detour, step, vcpu};
 
 /// Bytes of a handler's stack: reports read debug information.
 const STACK: usize = 1 << 20;
@@ -33,6 +33,7 @@ const OVERFLOW: u64 = 64 << 10;
 
 // Exceptions of the processor (Intel SDM volume 3, 6.3.1).
 const DIVIDE: u64 = 0;
+const DEBUG: u64 = 1;
 const BREAKPOINT: u64 = 3;
 const INVALID_OPCODE: u64 = 6;
 const PAGE_FAULT: u64 = 14;
@@ -110,6 +111,9 @@ extern "C" fn handle(signal: libc::c_int, _info: *mut libc::siginfo_t, context: 
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
     let mut registers = Registers::new(context);
     if let (Some(machine), Some(cpu)) = (MACHINE.get(), vcpu::current()) {
+        if registers.trap() == DEBUG {
+            return step::trapped(&mut registers);
+        }
         machine.signal(signal, cpu, &mut registers);
     } else {
         own_fault(signal, &registers);
@@ -132,8 +136,13 @@ extern "C" fn nudged(
     }
 }
 
+/// The driver whose code is at an address.
+pub(super) fn driver_at(address: u64) -> Option<&'static modules::Module> {
+    modules::by_address(address).filter(|module| module.is_code(address))
+}
+
 fn in_driver(address: u64) -> bool {
-    modules::by_address(address).is_some_and(|module| module.is_code(address))
+    driver_at(address).is_some()
 }
 
 impl Linux {

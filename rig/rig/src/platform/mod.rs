@@ -16,6 +16,7 @@ mod fault;
 mod machine;
 pub mod memory;
 mod registers;
+pub mod step;
 pub mod symbols;
 mod vcpu;
 
@@ -65,7 +66,9 @@ impl Linux {
     pub fn new(settings: Settings) -> io::Result<Arc<Self>> {
         let ram_frames = settings.ram_mib * (1 << 20) / PAGE_SIZE as u64;
         let memory = Memory::new(ram_frames, settings.xen_frames)?;
-        let vcpus = (0..settings.cpus).map(|_| Vcpu::new()).collect();
+        let vcpus = (0..settings.cpus)
+            .map(|_| Vcpu::new(settings.cpus))
+            .collect();
         Ok(Arc::new(Self {
             memory,
             clock: Clock::new(),

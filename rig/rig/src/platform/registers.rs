@@ -34,6 +34,8 @@ pub const R10: usize = 10;
 
 /// EFLAGS.DF: string instructions go down.
 const DIRECTION: u64 = 1 << 10;
+/// EFLAGS.TF: a debug exception follows the next instruction.
+const TRAP: u64 = 1 << 8;
 
 /// The registers of interrupted code.
 pub struct Registers<'a> {
@@ -103,6 +105,12 @@ impl<'a> Registers<'a> {
     /// Whether string instructions go down.
     pub fn goes_down(&self) -> bool {
         self.word(REG_EFL) & DIRECTION != 0
+    }
+
+    /// Whether a debug exception follows each instruction.
+    pub fn set_trap(&mut self, on: bool) {
+        let flags = self.word(REG_EFL) & !TRAP;
+        self.words[REG_EFL as usize] = (flags | if on { TRAP } else { 0 }) as i64;
     }
 
     /// The number of the processor's exception.

@@ -5,9 +5,10 @@
 
 use std::cell::Cell;
 use std::io;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nt_host::ke;
 
@@ -25,14 +26,25 @@ pub struct Vcpu {
     state: AtomicU32,
     /// The host thread, 0 while there is none.
     thread: AtomicI32,
+    /// How long it looks whether it is kicked before it sleeps.
+    patience: Duration,
 }
 
+/// Short pauses between two looks.
+const LOOKS: u32 = 16;
+/// About what it takes to wake a thread: most pauses of a busy disk are shorter.
+const PATIENCE: Duration = Duration::from_micros(20);
+
 impl Vcpu {
-    /// A CPU that is awake.
-    pub fn new() -> Self {
+    /// A CPU that is awake, of a machine with `cpus` of them.
+    pub fn new(cpus: u32) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        // Domain 0 needs a core, too.
+        let alone = cores > cpus as usize;
         Self {
             state: AtomicU32::new(RUNNING),
             thread: AtomicI32::new(0),
+            patience: if alone { PATIENCE } else { Duration::ZERO },
         }
     }
 
@@ -49,6 +61,9 @@ impl Vcpu {
 
     /// Sleeps until a kick, also one since the last sleep, or for `limit` (100 ns units).
     pub fn sleep(&self, limit: Option<u64>) {
+        if self.patience != Duration::ZERO {
+            self.look();
+        }
         let fall_asleep =
             self.state
                 .compare_exchange(RUNNING, ASLEEP, Ordering::AcqRel, Ordering::Acquire);
@@ -63,6 +78,18 @@ impl Vcpu {
             self.futex(libc::FUTEX_WAIT, ASLEEP, timeout);
         }
         self.state.swap(RUNNING, Ordering::AcqRel);
+    }
+
+    /// Waits for a kick without sleeping, for a while.
+    fn look(&self) {
+        let start = Instant::now();
+        while self.state.load(Ordering::Acquire) == RUNNING && start.elapsed() < self.patience {
+            for _ in 0..LOOKS {
+                std::hint::spin_loop();
+            }
+            // Who would kick may wait for this very core.
+            std::thread::yield_now();
+        }
     }
 
     /// Ends the current or the next sleep.
@@ -149,25 +176,24 @@ pub fn start(machine: &'static Linux, cpu: u32) -> io::Result<JoinHandle<()>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
 
     #[test]
     fn a_kick_before_the_sleep_ends_it() {
-        let vcpu = Vcpu::new();
+        let vcpu = Vcpu::new(1);
         vcpu.kick();
         vcpu.sleep(None);
     }
 
     #[test]
     fn a_sleep_ends_at_its_limit() {
-        let (vcpu, start) = (Vcpu::new(), Instant::now());
+        let (vcpu, start) = (Vcpu::new(1), Instant::now());
         vcpu.sleep(Some(100_000));
         assert!(start.elapsed() >= Duration::from_millis(10));
     }
 
     #[test]
     fn a_kick_wakes_a_sleeper() {
-        let vcpu = Vcpu::new();
+        let vcpu = Vcpu::new(1);
         std::thread::scope(|scope| {
             scope.spawn(|| vcpu.sleep(None));
             std::thread::sleep(Duration::from_millis(5));

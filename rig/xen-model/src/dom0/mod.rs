@@ -9,8 +9,10 @@
 
 mod doorbell;
 
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
 use std::time::Duration;
 
 use crate::hypercall::guard;
@@ -26,6 +28,8 @@ const MAX_CONSOLE_LINE: usize = 1024;
 const MAX_PASSES: usize = 64;
 /// The longest sleep without a bell, in case a deadline moved.
 const MAX_SLEEP: Duration = Duration::from_millis(500);
+/// How long to listen for the next piece of work before sleeping: about what it takes to wake a thread.
+const LISTEN: Duration = Duration::from_micros(20);
 
 /// A backend's driver: serves all devices of its kind.
 pub trait Driver: Send {
@@ -185,8 +189,13 @@ impl Dom0 {
 
     /// Steps and sleeps until `stop` is set and the bell rung.
     pub fn run(&self, stop: &AtomicBool) {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        // Not at the expense of the guest.
+        let listens = cores > self.xen.machine().vcpus() as usize;
         while !stop.load(Ordering::Acquire) {
-            self.step();
+            if self.step() && listens {
+                self.bell().listen(LISTEN);
+            }
             self.wait();
         }
     }
