@@ -136,6 +136,14 @@ impl Device {
         }
     }
 
+    /// Closes without being asked.
+    pub(super) fn die(&mut self, dom0: &Dom0) {
+        self.disconnect(dom0.xen());
+        let mut store = dom0.store();
+        self.switch(&mut store, XenbusState::Closing);
+        self.switch(&mut store, XenbusState::Closed);
+    }
+
     fn connect(&mut self, dom0: &Dom0) -> Result<(), String> {
         let frontend = self.frontend_path();
         let offer = self.config.offer;
@@ -251,12 +259,7 @@ impl Device {
                 self.held
                     .extend(queues.map(|queue| queue.close(dom0.xen())));
             }
-            Some(Lie::Close) => {
-                self.disconnect(dom0.xen());
-                let mut store = dom0.store();
-                self.switch(&mut store, XenbusState::Closing);
-                self.switch(&mut store, XenbusState::Closed);
-            }
+            Some(Lie::Close) => self.die(dom0),
             _ => {}
         }
         worked

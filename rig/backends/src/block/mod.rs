@@ -33,6 +33,7 @@ const BACKENDS: &str = "/local/domain/0/backend/vbd/1";
 struct Known {
     config: BlockConfig,
     stats: Arc<Stats>,
+    dying: bool,
 }
 
 /// The disks that the backend may serve, by virtual device number.
@@ -54,6 +55,7 @@ impl Disks {
             Known {
                 config,
                 stats: stats.clone(),
+                dying: false,
             },
         );
         dom0.attach_disk(vbd);
@@ -63,6 +65,26 @@ impl Disks {
     /// Forgets a disk, after the toolstack has detached it.
     pub fn forget(&self, devid: u32) {
         self.lock().remove(&devid);
+    }
+
+    /// Lets a disk's backend die at its next step: it lets go of everything of the guest's and is closed. It serves the
+    /// disk again when the guest asks for it. Ring domain 0's bell afterwards.
+    pub fn die(&self, devid: u32) {
+        if let Some(known) = self.lock().get_mut(&devid) {
+            known.dying = true;
+        }
+    }
+
+    /// The disks that are to die, once.
+    fn take_dying(&self) -> Vec<u32> {
+        let mut disks = self.lock();
+        let dying = disks.iter_mut().filter(|(_, known)| known.dying);
+        dying
+            .map(|(devid, known)| {
+                known.dying = false;
+                *devid
+            })
+            .collect()
     }
 
     /// A disk's contents.
@@ -175,6 +197,12 @@ impl Driver for Blkback {
                 }
             } else if let Ok(devid) = event.token.parse() {
                 self.frontend_changed(dom0, client, devid);
+            }
+        }
+        for devid in self.disks.take_dying() {
+            if let Some(device) = self.devices.get_mut(&devid) {
+                device.die(dom0);
+                worked = true;
             }
         }
         for device in self.devices.values_mut() {
