@@ -17,9 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use backends::block::{Blkback, BlockConfig, ImageError};
+use backends::block::{Blkback, BlockConfig, Disks, ImageError};
 use nt_host::cm::Value;
 use nt_host::pnp::{self, Bar, Leaks, PciFunction, Row};
+use nt_host::shortage::Shortage;
 use nt_sys::GUID;
 use pv_interfaces::{
     Guid, cache, console, debug, evtchn, gnttab, range_set, shared_info, store, suspend, unplug,
@@ -29,6 +30,7 @@ use xen_model::{
 };
 
 use crate::{
+    faults::director::Director,
     image::Claim,
     logger,
     packages::{PackageError, Packages},
@@ -150,6 +152,7 @@ pub enum BootError {
 /// A booted machine.
 pub struct Machine {
     dom0: Arc<Dom0>,
+    backend: Disks,
     control: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     virtual_cpus: Vec<JoinHandle<()>>,
@@ -165,10 +168,18 @@ struct Paths {
     backend: String,
 }
 
-/// Boots. Once in a process: the kernel's exports know of one executive.
+/// Boots, and waits for the disks. Once in a process: the kernel's exports know of one executive.
 pub fn boot(plan: Plan) -> Result<Machine, BootError> {
+    let mut machine = start(plan, None)?;
+    machine.disks = wait_for_disks(machine.paths.len())?;
+    Ok(machine)
+}
+
+/// Starts to boot, without waiting for anything; things go wrong as `director` says. Once in a process.
+pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine, BootError> {
     let config = Config {
         log: Arc::new(xen_line),
+        faults: director.map(Director::for_xen),
         ..Config::default()
     };
     let linux = Linux::new(Settings {
@@ -208,6 +219,7 @@ pub fn boot(plan: Plan) -> Result<Machine, BootError> {
         machine,
         nt_host::Config {
             exports: storport_host::exports().to_vec(),
+            shortage: director.map(|director| director as &dyn Shortage),
             ..nt_host::Config::default()
         },
     );
@@ -227,14 +239,13 @@ pub fn boot(plan: Plan) -> Result<Machine, BootError> {
     take_emulated_disks_away();
     pnp::start(vec![pci_function()]);
 
-    let wanted = paths.len();
-    let disks = wait_for_disks(wanted)?;
     Ok(Machine {
         dom0,
+        backend: disks,
         control: Some(control),
         stop,
         virtual_cpus,
-        disks,
+        disks: Vec::new(),
         paths,
         _locks: locks,
     })
@@ -311,6 +322,11 @@ impl Machine {
     /// The control domain, with the toolstack.
     pub fn dom0(&self) -> &Arc<Dom0> {
         &self.dom0
+    }
+
+    /// The backend's disks.
+    pub fn backend(&self) -> &Disks {
+        &self.backend
     }
 
     /// The device tree.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 
-use crate::nbd::Address;
+use crate::{faults::Faults, nbd::Address};
 
 /// Boots Windows PV drivers on Linux, against a model of Xen, and uses the disks they serve.
 #[derive(Debug, Parser)]
@@ -29,6 +29,8 @@ pub enum Command {
     /// Without --disk a demonstration disk is made (out/run/disk.img), written at random and compared.
     /// The images of --disk are only read, unless --nbd lets clients write.
     Run(Run),
+    /// Let memory, hypercalls, events, xenstored, power or the backend fail, and see what the drivers do.
+    Faults(Faults),
     /// Run the cases of rig-selftest.sys: what the rig's kernel functions do against what is documented.
     Selftest(Selftest),
 }
@@ -94,7 +96,8 @@ pub struct Run {
     pub seconds: u64,
 }
 
-fn level(text: &str) -> Result<LevelFilter, String> {
+/// A level by its name.
+pub fn level(text: &str) -> Result<LevelFilter, String> {
     text.parse()
         .map_err(|_| "a level is off, error, warn, info, debug or trace".to_owned())
 }

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod demo;
 pub mod device;
 pub mod disk;
+pub mod faults;
 pub mod image;
 pub mod interrupt;
 pub mod logger;

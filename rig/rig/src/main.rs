@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use rig::{
     cli::{Cli, Command},
-    logger, run, selftest,
+    faults, logger, run, selftest,
 };
 
 fn main() -> ExitCode {
@@ -17,6 +17,10 @@ fn main() -> ExitCode {
         Command::Selftest(options) => {
             logger::start(options.log);
             selftest::run(&options).map_err(|error| error.to_string())
+        }
+        Command::Faults(options) => {
+            logger::start(options.log);
+            faults::run(&options).map_err(|error| error.to_string())
         }
     };
     match passed {

@@ -1,0 +1,471 @@
+//! One scenario over and over, each time in a process of its own with another fault.
+//!
+//! ```text
+//!   a run without faults ──► what was met ──► faults to try ──► runs, several at a time ──► verdicts
+//!                                                 ▲───── places first met in those ────┘
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs;
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::director::{Met, Site};
+use super::name::{Act, EventFate, Fault, StoreFate, Turn, value_name};
+use super::trial::{Outcome, Scenario};
+use super::{Faults, Round};
+use crate::platform::symbols::Symbols;
+
+/// How long a run may take before it counts as hung.
+const LIMIT: Duration = Duration::from_secs(240);
+/// Lines of a failed run's output that are shown.
+const SHOWN: usize = 60;
+
+/// What goes wrong in a sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Memory.
+    Alloc,
+    /// Hypercalls.
+    Hypercall,
+    /// Events, both ways.
+    Event,
+    /// Requests to xenstored.
+    Store,
+    /// Everything that happens to the whole machine.
+    Act,
+}
+
+/// The errors a hypercall may have: Xen's own, for a guest that keeps to the rules, when it lacks memory or refuses.
+fn errors(name: &str) -> &'static [&'static str] {
+    match name {
+        "event_channel_op.alloc_unbound" => &["ENOSPC", "ENOMEM", "EPERM"],
+        "event_channel_op.bind_virq" => &["ENOSPC", "EEXIST", "EINVAL"],
+        "event_channel_op.bind_interdomain" | "event_channel_op.bind_ipi" => &["ENOSPC", "EINVAL"],
+        "event_channel_op.bind_vcpu" => &["EINVAL", "ENOENT"],
+        "event_channel_op.close" | "event_channel_op.unmask" | "event_channel_op.send" => {
+            &["EINVAL"]
+        }
+        "grant_table_op.setup_table" | "grant_table_op.query_size" => &["EPERM", "EFAULT"],
+        "memory_op.add_to_physmap" => &["ENOMEM", "EINVAL", "EBUSY"],
+        "memory_op.remove_from_physmap" => &["ENOENT", "EINVAL"],
+        // They return how much was done.
+        "memory_op.decrease_reservation" | "memory_op.populate_physmap" => &["0", "ENOMEM"],
+        "vcpu_op.register_vcpu_info" => &["ENOMEM", "EINVAL"],
+        "hvm_op.set_evtchn_upcall_vector" => &["ENOSYS", "EINVAL"],
+        "hvm_op.get_param" | "hvm_op.set_param" => &["EINVAL", "EPERM"],
+        _ => &["ENOSYS", "EINVAL"],
+    }
+}
+
+/// The first turns, one in the middle and the last.
+fn turns(count: u64) -> BTreeSet<u64> {
+    [1, 2, 3, count / 2, count]
+        .into_iter()
+        .filter(|turn| (1..=count).contains(turn))
+        .collect()
+}
+
+impl Kind {
+    /// The faults to try, given what a run met.
+    fn faults(self, met: &Met) -> Vec<Fault> {
+        match self {
+            Self::Alloc => met
+                .sites
+                .keys()
+                .map(|&stack| Fault::Alloc {
+                    stack,
+                    turn: Turn::Nth(1),
+                })
+                .collect(),
+            Self::Hypercall => met
+                .hypercalls
+                .iter()
+                .flat_map(|(name, &count)| {
+                    let each = errors(name).iter();
+                    each.flat_map(move |error| {
+                        turns(count)
+                            .into_iter()
+                            .map(move |turn| (name, *error, turn))
+                    })
+                })
+                // The same reading that a name on the command line gets.
+                .filter_map(|(name, error, turn)| {
+                    format!("hypercall:{name}:{error}@{turn}").parse().ok()
+                })
+                .collect(),
+            Self::Event => (1..=met.events)
+                .flat_map(|turn| {
+                    EventFate::value_variants()
+                        .iter()
+                        .map(move |fate| Fault::Event(*fate, Turn::Nth(turn)))
+                })
+                .chain((1..=met.kicks).flat_map(|turn| {
+                    [EventFate::Lose, EventFate::Late]
+                        .map(|fate| Fault::Kick(fate, Turn::Nth(turn)))
+                }))
+                .collect(),
+            Self::Store => (1..=met.store)
+                .flat_map(|turn| {
+                    ["EAGAIN", "ENOMEM", "EACCES", "EIO", "late", "never"]
+                        .into_iter()
+                        .filter_map(|fate| fate.parse::<StoreFate>().ok())
+                        .map(move |fate| Fault::Store(fate, Turn::Nth(turn)))
+                })
+                .collect(),
+            Self::Act => (1..=met.store)
+                .flat_map(|turn| {
+                    Act::value_variants()
+                        .iter()
+                        .map(move |act| Fault::Act(*act, turn))
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Every so-and-so-many-th, so that `limit` remain.
+fn spread(faults: Vec<Fault>, limit: Option<u64>) -> Vec<Fault> {
+    let Some(limit) = limit
+        .map(|limit| limit as usize)
+        .filter(|limit| *limit < faults.len())
+    else {
+        return faults;
+    };
+    let count = faults.len();
+    (0..limit)
+        .map(|index| faults[index * count / limit].clone())
+        .collect()
+}
+
+/// A sweep.
+pub struct Sweep {
+    kind: Kind,
+    scenario: Scenario,
+    jobs: u64,
+    limit: Option<u64>,
+    cpus: u32,
+    drivers: PathBuf,
+    program: PathBuf,
+    symbols: Symbols,
+    bar: ProgressBar,
+    state: Mutex<State>,
+    /// Something was queued, or the last run under way has ended.
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Fault>,
+    under_way: u64,
+    sites: BTreeMap<u64, Site>,
+    /// How often each outcome came.
+    outcomes: BTreeMap<String, u64>,
+    tried: u64,
+    failed: u64,
+    /// Faults whose turn never came.
+    missed: u64,
+}
+
+/// What came of a run.
+struct Run {
+    status: Option<ExitStatus>,
+    outcome: Option<Outcome>,
+    output: String,
+}
+
+impl Sweep {
+    /// Prepares.
+    pub fn new(kind: Kind, round: &Round, options: &Faults) -> Result<Self, String> {
+        let program = std::env::current_exe().map_err(|why| format!("this program: {why}"))?;
+        let cores = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+        let symbols = Symbols::default();
+        let entries = fs::read_dir(&options.drivers)
+            .map_err(|why| format!("{}: {why}", options.drivers.display()))?;
+        for path in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
+            if path.extension().is_some_and(|extension| extension == "sys")
+                && let Some(name) = path.file_name().and_then(|name| name.to_str())
+            {
+                symbols.add(name, &path.with_extension("pdb"));
+            }
+        }
+        let bar = ProgressBar::new(0);
+        if let Ok(style) = ProgressStyle::with_template("{elapsed} {wide_bar} {pos}/{len} {msg}") {
+            bar.set_style(style);
+        }
+        Ok(Self {
+            kind,
+            scenario: round.scenario,
+            jobs: round.jobs.unwrap_or(cores),
+            limit: round.limit,
+            cpus: options.cpus,
+            drivers: options.drivers.clone(),
+            program,
+            symbols,
+            bar,
+            state: Mutex::default(),
+            news: Condvar::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A line, above the bar where there is one.
+    fn say(&self, line: String) {
+        if self.bar.is_hidden() {
+            println!("{line}");
+        } else {
+            self.bar.println(line);
+        }
+    }
+
+    /// Runs everything. Returns whether all was well.
+    pub fn run(&self) -> Result<bool, String> {
+        let began = Instant::now();
+        let first = self.trial(None)?;
+        let met = match first.outcome {
+            Some(Outcome {
+                failure: None, met, ..
+            }) => met,
+            _ => {
+                return Err(format!(
+                    "the scenario fails without any fault:\n{}",
+                    first.output
+                ));
+            }
+        };
+        let faults = spread(self.kind.faults(&met), self.limit);
+        println!(
+            "met      {} places that ask for memory, {} hypercalls, {} events and {} kicks, {} requests to xenstored",
+            met.sites.len(),
+            met.hypercalls.values().sum::<u64>(),
+            met.events,
+            met.kicks,
+            met.store
+        );
+        self.bar.set_length(faults.len() as u64);
+        {
+            let mut state = self.state();
+            state.sites = met.sites;
+            state.queue = faults.into();
+        }
+        thread::scope(|scope| {
+            for _ in 0..self.jobs {
+                scope.spawn(|| self.work());
+            }
+        });
+        self.bar.finish_and_clear();
+        let state = self.state();
+        for (outcome, count) in &state.outcomes {
+            println!("{count:>7}  {outcome}");
+        }
+        if state.missed > 0 {
+            println!("{:>7}  the fault's turn never came", state.missed);
+        }
+        let (tried, failed) = (state.tried, state.failed);
+        println!(
+            "{}: {} faults of kind {:?} in scenario {}, {failed} failed, {:.0} s",
+            if failed == 0 { "OK" } else { "FAILED" },
+            tried,
+            self.kind,
+            value_name(&self.scenario),
+            began.elapsed().as_secs_f64()
+        );
+        Ok(failed == 0)
+    }
+
+    /// One worker: takes faults until there are none and none can come.
+    fn work(&self) {
+        loop {
+            let fault = {
+                let mut state = self.state();
+                loop {
+                    if let Some(fault) = state.queue.pop_front() {
+                        state.under_way += 1;
+                        break fault;
+                    }
+                    if state.under_way == 0 {
+                        return;
+                    }
+                    state = self
+                        .news
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+            };
+            let run = self.trial(Some(&fault));
+            let mut state = self.state();
+            match run {
+                Ok(run) => self.judge(&mut state, &fault, &run),
+                Err(why) => {
+                    state.failed += 1;
+                    self.say(format!("FAILED   {fault}: {why}"));
+                }
+            }
+            state.tried += 1;
+            state.under_way -= 1;
+            self.bar.inc(1);
+            if self.bar.is_hidden() && state.tried.is_multiple_of(100) {
+                println!("         {} tried", state.tried);
+            }
+            self.bar.set_message(format!("{} failed", state.failed));
+            self.news.notify_all();
+        }
+    }
+
+    fn judge(&self, state: &mut State, fault: &Fault, run: &Run) {
+        let good = run.status.is_some_and(|status| status.success());
+        if let Some(outcome) = &run.outcome {
+            if self.kind == Kind::Alloc && self.limit.is_none() {
+                for (hash, site) in &outcome.met.sites {
+                    if !state.sites.contains_key(hash) {
+                        state.queue.push_back(Fault::Alloc {
+                            stack: *hash,
+                            turn: Turn::Nth(1),
+                        });
+                        self.bar.inc_length(1);
+                    }
+                    state.sites.entry(*hash).or_insert_with(|| site.clone());
+                }
+            }
+            if good && outcome.met.struck.is_empty() {
+                state.missed += 1;
+                return;
+            }
+            if good {
+                *state.outcomes.entry(outcome.disk.clone()).or_default() += 1;
+                return;
+            }
+        }
+        state.failed += 1;
+        let how = match run.status {
+            None => format!("did not end within {} s", LIMIT.as_secs()),
+            Some(status) if status.code() == Some(3) => "ended in a bug check".to_owned(),
+            Some(status) => status.to_string(),
+        };
+        self.say(format!("FAILED   {fault}: {how}"));
+        if let Fault::Alloc { stack, .. } = fault
+            && let Some(site) = state.sites.get(stack)
+        {
+            self.bar
+                .println(format!("  {} lacks memory at", site.function));
+            for (image, offset) in &site.frames {
+                let name = self.symbols.find(image, *offset).unwrap_or_default();
+                self.say(format!("    {image}+{offset:#x} {name}"));
+            }
+        }
+        let lines: Vec<_> = run.output.lines().collect();
+        for line in &lines[lines.len().saturating_sub(SHOWN)..] {
+            self.say(format!("  | {line}"));
+        }
+        self.say(format!(
+            "  again: ./x faults run --cpus {} --scenario {} --fault {fault}",
+            self.cpus,
+            value_name(&self.scenario)
+        ));
+    }
+
+    /// One run, with a fault or without.
+    fn trial(&self, fault: Option<&Fault>) -> Result<Run, String> {
+        let report = tempfile::NamedTempFile::new().map_err(|why| format!("a report: {why}"))?;
+        let output = tempfile::tempfile().map_err(|why| format!("a log: {why}"))?;
+        let handle = || output.try_clone().map_err(|why| format!("a log: {why}"));
+        let mut command = Command::new(&self.program);
+        command
+            .args(["faults", "run", "--scenario", &value_name(&self.scenario)])
+            .args(["--cpus", &self.cpus.to_string()])
+            .arg("--drivers")
+            .arg(&self.drivers)
+            .arg("--json")
+            .arg(report.path())
+            .stdin(Stdio::null())
+            .stdout(handle()?)
+            .stderr(handle()?);
+        if let Some(fault) = fault {
+            command.args(["--fault", &fault.to_string()]);
+        }
+        let mut child = command.spawn().map_err(|why| format!("a run: {why}"))?;
+        let began = Instant::now();
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break Some(status),
+                Ok(None) if began.elapsed() < LIMIT => thread::sleep(Duration::from_millis(10)),
+                _ => {
+                    // It may have ended just now.
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    break None;
+                }
+            }
+        };
+        let mut text = String::new();
+        let mut output = output;
+        let read = std::io::Seek::rewind(&mut output).and_then(|()| {
+            let mut bytes = Vec::new();
+            output.read_to_end(&mut bytes)?;
+            text = String::from_utf8_lossy(&bytes).into_owned();
+            Ok(())
+        });
+        read.map_err(|why| format!("a log: {why}"))?;
+        let outcome = fs::read(report.path())
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(Run {
+            status,
+            outcome,
+            output: text,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_leaves_faults_from_everywhere() {
+        let faults: Vec<_> = (1..=10)
+            .map(|turn| Fault::Event(EventFate::Lose, Turn::Nth(turn)))
+            .collect();
+        let few = spread(faults.clone(), Some(3));
+        assert_eq!(
+            few,
+            [faults[0].clone(), faults[3].clone(), faults[6].clone()]
+        );
+        assert_eq!(spread(faults.clone(), Some(10)), faults);
+        assert_eq!(spread(faults.clone(), None), faults);
+    }
+
+    #[test]
+    fn every_error_of_a_hypercall_has_a_name() {
+        let names = [
+            "event_channel_op.alloc_unbound",
+            "event_channel_op.bind_virq",
+            "event_channel_op.bind_vcpu",
+            "event_channel_op.send",
+            "grant_table_op.setup_table",
+            "memory_op.add_to_physmap",
+            "memory_op.remove_from_physmap",
+            "memory_op.populate_physmap",
+            "vcpu_op.register_vcpu_info",
+            "hvm_op.set_evtchn_upcall_vector",
+            "hvm_op.get_param",
+            "sched_op.yield",
+        ];
+        let met = Met {
+            hypercalls: names.iter().map(|name| ((*name).to_owned(), 1)).collect(),
+            ..Met::default()
+        };
+        let count: usize = names.iter().map(|name| errors(name).len()).sum();
+        assert_eq!(Kind::Hypercall.faults(&met).len(), count);
+    }
+}

@@ -1,0 +1,354 @@
+//! One scenario in this process, with things going wrong, and what came of it.
+//!
+//! ```text
+//!   boot:  ─ arm ─ devices start ─ disk checked ─ everything removed ─┐
+//!   io:    devices start ─ arm ─ verified I/O ─ everything removed ───┴─► works | fails cleanly | FAILED
+//! ```
+//! A device may fail, with a reason that can be seen, and requests with it. The machine may not crash, hang, leak or
+//! hand out wrong bytes; what the verifier finds ends the process by itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use nt_host::pnp;
+use serde::{Deserialize, Serialize};
+
+use super::director::{Director, Met};
+use super::name::Fault;
+use super::play::Play;
+use crate::boot::{self, BootError, Machine, Plan};
+use crate::disk::{Disk as _, Io, Op};
+use crate::image::{Claim, ClaimError};
+use crate::packages::{PackageError, Packages};
+use crate::port_disk::{self, PortDisk};
+
+/// How long the disk may take to come up. The longest of the drivers' own waits for a backend end before.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a failed device may take to be all that happens.
+const CALM: Duration = Duration::from_millis(300);
+/// How long requests may take, retries and resets included.
+const REQUESTS: Duration = Duration::from_secs(60);
+/// Seconds after which the class driver has storport reset the disk, instead of the INF's two minutes.
+const TIMEOUT: u32 = 3;
+/// The disk's size in bytes.
+const IMAGE: u64 = 16 << 20;
+/// Requests at a time.
+const PIECES: u32 = 12;
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scenario {
+    /// Devices start, the disk is tried, everything is removed.
+    Boot,
+    /// The disk is written and read on a machine that has booted, then everything is removed.
+    Io,
+}
+
+/// What to try.
+pub struct Trial {
+    /// What is done.
+    pub scenario: Scenario,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Folder with the drivers.
+    pub drivers: PathBuf,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Outcome {
+    /// Why it is not as it should be.
+    pub failure: Option<String>,
+    /// What became of the disk, for people.
+    pub disk: String,
+    /// What could have gone wrong.
+    pub met: Met,
+}
+
+/// Why there is no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    /// The packages.
+    #[error(transparent)]
+    Packages(#[from] PackageError),
+    /// The disk's image.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The disk's image.
+    #[error("{}: {reason}", path.display())]
+    Image {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// The machine.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+}
+
+/// An image that lives as long as the trial.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, TrialError> {
+        let path = std::env::temp_dir().join(format!("winpv-trial-{}.img", std::process::id()));
+        let made = fs::File::create(&path).and_then(|file| file.set_len(IMAGE));
+        made.map_err(|reason| TrialError::Image {
+            path: path.clone(),
+            reason,
+        })?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nobody misses it.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The packages, with a class driver that loses patience soon.
+pub fn hasty_packages(folder: &Path) -> Result<Packages, PackageError> {
+    let mut packages = Packages::read(folder)?;
+    for inf in &mut packages.infs {
+        let text = String::from_utf8_lossy(&inf.bytes).replace(
+            "TimeOutValue,0x00010001,120",
+            &format!("TimeOutValue,0x00010001,{TIMEOUT}"),
+        );
+        inf.bytes = text.into_bytes();
+    }
+    Ok(packages)
+}
+
+/// Carries it out. Once in a process.
+pub fn run(trial: Trial) -> Result<Outcome, TrialError> {
+    let packages = hasty_packages(&trial.drivers)?;
+    let scratch = Scratch::new()?;
+    let director = Director::new(trial.faults);
+    if trial.scenario == Scenario::Boot {
+        director.arm();
+    }
+    let machine = boot::start(
+        Plan {
+            cpus: trial.cpus,
+            memory_mib: 128,
+            packages: &packages,
+            images: vec![Claim::new(&scratch.0)?],
+            configure: &|_, _| (),
+            trace: None,
+        },
+        Some(director),
+    )?;
+    let mut stage = Stage {
+        play: Play::new(machine.dom0().clone(), machine.backend().clone(), director),
+        director,
+        notes: Vec::new(),
+    };
+    let result = match trial.scenario {
+        Scenario::Boot => stage.come_up().and_then(|disk| {
+            let Some(disk) = disk else { return Ok(()) };
+            stage.write_and_read(&disk, 2)
+        }),
+        Scenario::Io => stage.io(),
+    };
+    Ok(stage.end(machine, result))
+}
+
+/// The machine while the scenario is under way.
+struct Stage {
+    play: Play,
+    director: &'static Director,
+    /// What happened, for people.
+    notes: Vec<String>,
+}
+
+impl Stage {
+    /// Waits for the disk: none if a device has failed with a reason, or if it was taken away.
+    fn come_up(&mut self) -> Result<Option<Arc<PortDisk>>, String> {
+        let mut failed: Option<(String, Instant)> = None;
+        let mut disk = None;
+        let ended = self.play.wait(PATIENCE, |play| {
+            if !pnp::settled() {
+                return false;
+            }
+            disk = port_disk::all().into_iter().next();
+            let devices = pnp::tree();
+            let row = devices.iter().find(|row| row.state.starts_with("failed"));
+            match row {
+                None => failed = None,
+                Some(row) => {
+                    failed.get_or_insert_with(|| {
+                        (format!("{} {}", row.instance, row.state), Instant::now())
+                    });
+                }
+            }
+            disk.is_some()
+                || play.took_disk()
+                || failed
+                    .as_ref()
+                    .is_some_and(|(_, since)| since.elapsed() > CALM)
+        })?;
+        if disk.is_none()
+            && let Some((why, _)) = failed
+        {
+            self.notes.push(why);
+            return Ok(None);
+        }
+        if !ended {
+            let states: String = pnp::tree().iter().map(|row| format!("\n  {row}")).collect();
+            return Err(format!(
+                "within {} s there was neither a disk nor a failed device:{states}",
+                PATIENCE.as_secs()
+            ));
+        }
+        Ok(disk)
+    }
+
+    fn io(&mut self) -> Result<(), String> {
+        let Some(disk) = self.come_up()? else {
+            return Err("the disk did not come up before anything went wrong".to_owned());
+        };
+        self.director.arm();
+        self.write_and_read(&disk, 6)
+    }
+
+    /// Verified I/O in rounds. What fails is noted; what succeeds must be right.
+    fn write_and_read(&mut self, disk: &Arc<PortDisk>, rounds: u8) -> Result<(), String> {
+        let info = disk.info();
+        let apart = info.blocks / u64::from(PIECES);
+        let most = (info.max_transfer / info.block_size).min(apart as u32);
+        let mut failed = 0;
+        for round in 0..rounds {
+            // Pieces of all sizes, apart from each other.
+            let sizes = [1, 7, 8, 64, most, 3];
+            let pieces: Vec<_> = (0..PIECES)
+                .map(|index| {
+                    let size = sizes[(index as usize + usize::from(round)) % sizes.len()];
+                    (u64::from(index) * apart, size)
+                })
+                .collect();
+            let written = self.batch(disk, Op::Write, &pieces, round)?;
+            failed += usize::from(self.batch(disk, Op::Flush, &[(0, 0)], round)? != [Got::Right]);
+            let read = self.batch(disk, Op::Read, &pieces, round)?;
+            for ((written, read), (block, _)) in written.iter().zip(&read).zip(&pieces) {
+                if *written == Got::Right && *read == Got::Wrong {
+                    return Err(format!("block {block} is not what was written"));
+                }
+                failed +=
+                    usize::from(*written == Got::Nothing) + usize::from(*read == Got::Nothing);
+            }
+        }
+        if failed > 0 {
+            self.notes.push(format!("{failed} requests failed"));
+        }
+        Ok(())
+    }
+
+    /// Sends requests and waits for all of them; tells of each what came back.
+    fn batch(
+        &mut self,
+        disk: &Arc<PortDisk>,
+        op: Op,
+        pieces: &[(u64, u32)],
+        round: u8,
+    ) -> Result<Vec<Got>, String> {
+        let got = Arc::new(Mutex::new(vec![None; pieces.len()]));
+        for (index, &(block, blocks)) in pieces.iter().enumerate() {
+            let pattern = round.wrapping_mul(31) ^ index as u8 ^ 0x5A;
+            let bytes = blocks as usize * disk.info().block_size as usize;
+            let mut buffer = match op {
+                Op::Read | Op::Write => Some(disk.buffer(bytes).ok_or("no memory for a buffer")?),
+                Op::Flush | Op::Unmap => None,
+            };
+            for piece in buffer.iter_mut().flat_map(|buffer| buffer.pieces()) {
+                // What a read leaves alone is wrong.
+                piece.fill(if op == Op::Write { pattern } else { !pattern });
+            }
+            let got = got.clone();
+            disk.submit(Io {
+                op,
+                block,
+                blocks,
+                buffer,
+                done: Box::new(move |result, mut buffer| {
+                    let right = buffer
+                        .iter_mut()
+                        .flat_map(|buffer| buffer.pieces())
+                        .all(|piece| piece.iter().all(|byte| *byte == pattern));
+                    let mut got = got.lock().unwrap_or_else(PoisonError::into_inner);
+                    got[index] = Some(match (result, right) {
+                        (Err(_), _) => Got::Nothing,
+                        (Ok(()), true) => Got::Right,
+                        (Ok(()), false) => Got::Wrong,
+                    });
+                }),
+            });
+        }
+        let so_far = || got.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.play
+            .wait(REQUESTS, |_| so_far().iter().all(Option::is_some))?;
+        let so_far = so_far();
+        let open = so_far.iter().filter(|got| got.is_none()).count();
+        if open > 0 {
+            return Err(format!(
+                "{open} of {} requests ({op:?}) did not end within {} s",
+                pieces.len(),
+                REQUESTS.as_secs()
+            ));
+        }
+        Ok(so_far.into_iter().flatten().collect())
+    }
+
+    /// Whether the disk does its work once nothing goes wrong any more, then the end of the machine.
+    fn end(mut self, machine: Machine, mut result: Result<(), String>) -> Outcome {
+        self.director.disarm();
+        let met = self.director.met();
+        let mut disk = "no disk".to_owned();
+        if result.is_ok()
+            && let Some(there) = port_disk::all().into_iter().next()
+        {
+            disk = "the disk works".to_owned();
+            result = self
+                .batch(&there, Op::Write, &[(3, 1)], 99)
+                .and_then(|got| {
+                    if got != [Got::Right] {
+                        disk = "the disk fails".to_owned();
+                    }
+                    Ok(())
+                });
+        }
+        // A machine that hangs is not asked to take its devices down as well: its process ends.
+        let findings = match result {
+            Ok(()) => machine.shut_down(),
+            Err(_) => Vec::new(),
+        };
+        if !findings.is_empty() {
+            result = Err(findings.join("\n"));
+        }
+        self.notes.insert(0, disk);
+        Outcome {
+            failure: result.err(),
+            disk: self.notes.join("; "),
+            met,
+        }
+    }
+}
+
+/// What a request brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Got {
+    /// It failed.
+    Nothing,
+    /// It succeeded, with other bytes than were written.
+    Wrong,
+    /// It succeeded.
+    Right,
+}
