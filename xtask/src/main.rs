@@ -43,6 +43,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Let memory, hypercalls, events, xenstored, power or the backend fail, and see what the drivers do.
+    ///
+    /// Arguments go to the rig; `./x faults --help` lists them (list, run, alloc, hypercall, event, store, act).
+    #[command(disable_help_flag = true)]
+    Faults {
+        /// Arguments for the rig.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Build the self-test driver and run its cases in the rig: the kernel functions against their documentation.
     ///
     /// Words choose cases; `./x selftest --help` lists the options.
@@ -68,8 +77,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run { arguments } => rig::run(&arguments),
+        Command::Run { arguments } => rig::run("run", rig::Profile::Fast, &arguments),
         Command::Selftest { arguments } => selftest::run(&arguments),
+        Command::Faults { arguments } => rig::run("faults", rig::Profile::Checked, &arguments),
         Command::Build => drivers::build_and_say(),
         Command::Test(options) => return test::run(&options),
         Command::CheckImages => image::check_all_and_say(),

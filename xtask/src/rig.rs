@@ -63,11 +63,11 @@ pub(crate) fn build_everything(profile: Profile) -> Result<()> {
     })
 }
 
-/// `./x run`: the rig takes this process's place, so that Ctrl-C reaches it alone.
-pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    build_everything(Profile::Fast)?;
-    let mut command = Command::new(program_of(Profile::Fast));
-    command.arg("run");
+/// A command of the rig's: it takes this process's place, so that Ctrl-C reaches it alone.
+pub(crate) fn run(name: &str, profile: Profile, arguments: &[String]) -> Result<()> {
+    build_everything(profile)?;
+    let mut command = Command::new(program_of(profile));
+    command.arg(name);
     if !arguments
         .iter()
         .any(|argument| argument == "--drivers" || argument.starts_with("--drivers="))
