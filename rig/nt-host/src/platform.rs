@@ -60,6 +60,15 @@ pub unsafe trait Platform: Sync {
     /// A hint inside a spin loop: lets other host threads run.
     fn relax(&self);
 
+    /// Whether every choice of this machine follows from a seed. Then it runs on one host thread, instructions that
+    /// tell the time or spin are replaced as well, and [`call_ends`](Self::call_ends) is called.
+    fn is_seeded(&self) -> bool {
+        false
+    }
+
+    /// A kernel function ends, with no lock of the executive held: a seeded machine may let another virtual CPU run.
+    fn call_ends(&self) {}
+
     /// Time since the machine started, in 100 ns units; never goes back.
     fn interrupt_time(&self) -> u64;
 

@@ -120,7 +120,7 @@ fn instructions_that_leave_the_rig_are_found_and_replaced() {
     let mut memory = vec![0; layout.size as usize];
     let text = image::TEXT as usize;
     memory[text..text + code.len()].copy_from_slice(&code);
-    let found = insn::patch(&layout, &mut memory);
+    let found = insn::patch(&layout, &mut memory, false);
     let found: Vec<_> = found
         .iter()
         .map(|found| (found.rva - image::TEXT, found.kind))

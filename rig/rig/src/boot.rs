@@ -14,7 +14,7 @@ use std::{
         mpsc,
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use backends::block::{Blkback, BlockConfig, Disks, ImageError};
@@ -34,9 +34,12 @@ use crate::{
     image::Claim,
     logger,
     packages::{PackageError, Packages},
-    platform::{Linux, Settings},
+    platform::{
+        Linux, Settings,
+        seeded::{self, Bell, World},
+    },
     port_disk::{self, PortDisk},
-    recorder,
+    recorder, wait,
 };
 
 /// How long the drivers may take to bring the disks up. Frontend and backend of a real system wait as long for each other.
@@ -105,6 +108,8 @@ const EXIT_BUG_CHECK: i32 = 3;
 pub struct Plan<'a> {
     /// Virtual CPUs.
     pub cpus: u32,
+    /// Runs everything on this thread, every choice by this seed, in virtual time.
+    pub seed: Option<u64>,
     /// RAM in MiB.
     pub memory_mib: u64,
     /// The drivers.
@@ -182,14 +187,18 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
         faults: director.map(Director::for_xen),
         ..Config::default()
     };
-    let linux = Linux::new(Settings {
+    let settings = Settings {
         cpus: plan.cpus,
         ram_mib: plan.memory_mib,
         xen_frames: config.xen_frames(),
         log: Box::new(|line| log::info!("{line}")),
         halted: Box::new(halted),
         shut_down: Box::new(|reason| log::warn!("the guest has shut down, reason {reason}")),
-    })?;
+    };
+    let linux = match plan.seed {
+        None => Linux::new(settings)?,
+        Some(seed) => Linux::seeded(settings, seed)?,
+    };
     let xen = Xen::new(linux.clone(), config);
     linux.set_xen(&xen);
 
@@ -213,7 +222,7 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
 
     let machine = linux.leak();
     if let Some((file, classes)) = plan.trace {
-        recorder::start(machine, file, classes, None)?;
+        recorder::start(machine, file, classes, plan.seed)?;
     }
     nt_host::init(
         machine,
@@ -231,24 +240,55 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
     }
 
     let stop = Arc::new(AtomicBool::new(false));
-    let (daemon, stopped) = (Arc::clone(&dom0), Arc::clone(&stop));
-    let control = thread::Builder::new()
-        .name("dom0".to_owned())
-        .spawn(move || daemon.run(&stopped))?;
-    let virtual_cpus = machine.start()?;
+    let mut control = None;
+    let mut virtual_cpus = Vec::new();
+    match seeded::world() {
+        Some(world) => {
+            nt_host::rtl::random::seed(plan.seed.unwrap_or_default());
+            machine.enter(world)?;
+            enter(world, &dom0)?;
+        }
+        None => {
+            let (daemon, stopped) = (Arc::clone(&dom0), Arc::clone(&stop));
+            let thread = thread::Builder::new().name("dom0".to_owned());
+            control = Some(thread.spawn(move || daemon.run(&stopped))?);
+            virtual_cpus = machine.start()?;
+        }
+    }
     take_emulated_disks_away();
     pnp::start(vec![pci_function()]);
 
     Ok(Machine {
         dom0,
         backend: disks,
-        control: Some(control),
+        control,
         stop,
         virtual_cpus,
         disks: Vec::new(),
         paths,
         _locks: locks,
     })
+}
+
+/// Adds domain 0 to a seeded machine's world.
+fn enter(world: &'static World, dom0: &Arc<Dom0>) -> io::Result<()> {
+    struct Work(Arc<Dom0>);
+    impl Bell for Work {
+        fn rung(&self) -> bool {
+            self.0.bell().has_rung()
+        }
+        fn deadline(&self) -> Option<u64> {
+            self.0.xen().next_deadline()
+        }
+    }
+    let daemon = Arc::clone(dom0);
+    let body = move || {
+        loop {
+            daemon.step();
+            world.sleep(None);
+        }
+    };
+    world.add(None, Some(Box::new(Work(Arc::clone(dom0)))), Box::new(body))
 }
 
 /// Hands the packages to the PnP manager.
@@ -295,22 +335,17 @@ fn pci_function() -> PciFunction {
 }
 
 fn wait_for_disks(wanted: usize) -> Result<Vec<Arc<PortDisk>>, BootError> {
-    let started = Instant::now();
-    loop {
-        let disks = port_disk::all();
-        if disks.len() >= wanted && pnp::settled() {
-            return Ok(disks);
-        }
-        if started.elapsed() > PATIENCE {
-            let states = pnp::tree().iter().map(|row| format!("\n  {row}")).collect();
-            return Err(BootError::Disks {
-                found: disks.len(),
-                wanted,
-                states,
-            });
-        }
-        thread::sleep(Duration::from_millis(5));
+    if wait::until(PATIENCE, || {
+        port_disk::all().len() >= wanted && pnp::settled()
+    }) {
+        return Ok(port_disk::all());
     }
+    let states = pnp::tree().iter().map(|row| format!("\n  {row}")).collect();
+    Err(BootError::Disks {
+        found: port_disk::all().len(),
+        wanted,
+        states,
+    })
 }
 
 impl Machine {
@@ -350,7 +385,7 @@ impl Machine {
             // The receiver waits, or has given up.
             let _ = sender.send(());
         });
-        if receiver.recv_timeout(FAREWELL).is_err() {
+        if wait::receive(&receiver, FAREWELL).is_none() {
             return Vec::new();
         }
         let given = pnp::interfaces();
@@ -425,13 +460,16 @@ impl Machine {
             // The receiver waits, or has given up.
             let _ = sender.send(leaks.lines());
         });
-        let findings = receiver.recv_timeout(FAREWELL).unwrap_or_else(|_| {
+        let findings = wait::receive(&receiver, FAREWELL).unwrap_or_else(|| {
             vec![format!(
                 "the devices were not removed within {} s",
                 FAREWELL.as_secs()
             )]
         });
         nt_host::ke::stop();
+        if let Some(world) = seeded::world() {
+            wait::until(FAREWELL, || world.cpus_ended());
+        }
         for thread in self.virtual_cpus.drain(..) {
             // A CPU whose thread panicked has said so.
             let _ = thread.join();

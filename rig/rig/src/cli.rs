@@ -88,10 +88,10 @@ pub struct Run {
     /// Folder with the driver packages: .sys and .inf files.
     #[arg(long, value_name = "DIR", default_value = "dist/x64")]
     pub drivers: PathBuf,
-    /// Seed of the random I/O; by default another one each time, shown in the report.
-    #[arg(long, value_name = "N")]
+    /// Run on one host thread in virtual time, with every choice made by this seed: the same seed does the same again.
+    #[arg(long, value_name = "N", conflicts_with = "nbd")]
     pub seed: Option<u64>,
-    /// How long the random I/O lasts.
+    /// How long the random I/O lasts, in the machine's time.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub seconds: u64,
 }

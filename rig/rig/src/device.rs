@@ -4,9 +4,13 @@ use std::{
     fmt,
     io::{self, Read, Seek, SeekFrom, Write},
     sync::{Arc, mpsc},
+    time::Duration,
 };
 
-use crate::disk::{Buffer, Disk, Io, IoError, Op};
+use crate::{
+    disk::{Buffer, Disk, Io, IoError, Op},
+    wait,
+};
 
 impl From<IoError> for io::Error {
     fn from(error: IoError) -> Self {
@@ -35,7 +39,7 @@ pub fn transfer<D: Disk>(
         done,
     });
     // A request that was dropped without an answer: its disk is no more.
-    let (result, buffer) = receiver.recv().map_err(|_| IoError::Gone)?;
+    let (result, buffer) = wait::receive(&receiver, Duration::MAX).ok_or(IoError::Gone)?;
     result.map(|()| buffer)
 }
 

@@ -44,6 +44,14 @@ impl Interrupt {
         Ok(Self { asked, receiver })
     }
 
+    /// Does not listen: Ctrl-C ends the process at once.
+    pub fn deaf() -> Self {
+        Self {
+            asked: Arc::default(),
+            receiver: mpsc::channel().1,
+        }
+    }
+
     /// Whether it was asked for.
     pub fn flag(&self) -> &AtomicBool {
         &self.asked

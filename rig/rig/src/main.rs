@@ -5,13 +5,16 @@ use std::process::ExitCode;
 use clap::Parser;
 use rig::{
     cli::{Cli, Command},
-    faults, logger, run, selftest,
+    faults, logger, placement, run, selftest,
 };
 
 fn main() -> ExitCode {
     let passed = match Cli::parse().command {
         Command::Run(options) => {
             logger::start(options.log);
+            if options.seed.is_some() {
+                placement::fix();
+            }
             run::run(&options).map_err(|error| error.to_string())
         }
         Command::Selftest(options) => {

@@ -103,10 +103,15 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
         .transpose()?;
     let trace = open_trace(options)?;
     let bound = options.nbd.as_ref().map(bind).transpose()?;
-    let interrupt = Interrupt::listen().map_err(RunError::Signals)?;
+    let interrupt = match options.seed {
+        // A seeded machine has the process for itself.
+        Some(_) => Interrupt::deaf(),
+        None => Interrupt::listen().map_err(RunError::Signals)?,
+    };
 
     let machine = boot::boot(Plan {
         cpus: options.cpus,
+        seed: options.seed,
         memory_mib: options.memory,
         packages: &packages,
         images,

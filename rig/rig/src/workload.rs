@@ -14,12 +14,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
     device::transfer,
     disk::{Buffer, Disk, Io, IoError, Op},
+    wait,
 };
 
 /// What to do.
@@ -261,10 +262,10 @@ pub fn run<D: Disk>(
     let mut flights: Vec<Option<Flight>> = (0..plan.depth).map(|_| None).collect();
     let (sender, answers) = mpsc::channel();
     let mut outcome = Outcome::default();
-    let started = Instant::now();
+    let started = wait::now();
 
     loop {
-        let going_on = started.elapsed() < plan.duration && !plan.stop.load(Ordering::Relaxed);
+        let going_on = wait::now() - started < plan.duration && !plan.stop.load(Ordering::Relaxed);
         for slot in 0..if going_on { flights.len() } else { 0 } {
             if flights[slot].is_some() {
                 continue;
@@ -304,12 +305,10 @@ pub fn run<D: Disk>(
             break;
         }
         let (slot, result, mut buffer) =
-            answers
-                .recv_timeout(NO_ANSWER)
-                .map_err(|_| Failure::Stuck {
-                    name: name(),
-                    count: in_flight,
-                })?;
+            wait::receive(&answers, NO_ANSWER).ok_or_else(|| Failure::Stuck {
+                name: name(),
+                count: in_flight,
+            })?;
         let Some(Flight { op, block, blocks }) = flights[slot].take() else {
             continue;
         };
@@ -348,7 +347,7 @@ pub fn run<D: Disk>(
             error,
         })?;
     }
-    outcome.elapsed = started.elapsed();
+    outcome.elapsed = wait::now() - started;
     Ok(outcome)
 }
 

@@ -46,6 +46,7 @@ fn run(image: &Path, cpus: u32, configure: &dyn Fn(u32, &mut BlockConfig)) -> Ou
         memory_mib: 128,
         packages: &packages,
         trace: None,
+        seed: None,
         images: vec![Claim::new(image).expect("an image")],
         configure,
     })

@@ -131,6 +131,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         memory_mib: 128,
         packages: &packages,
         trace: None,
+        seed: None,
         images: vec![Claim::new(image).map_err(|error| error.to_string())?],
         configure: &|_: u32, _: &mut BlockConfig| {},
     })

@@ -65,6 +65,12 @@ pub fn interrupted() {
 
 #[cold]
 fn deliver(look_at_clock: bool) {
+    let waiting = processor::current().pending.load(Ordering::Relaxed);
+    let seeded = waiting & pending::CHOICE != 0;
+    if seeded {
+        crate::host::platform().call_ends();
+    }
+    let look_at_clock = look_at_clock || seeded;
     if look_at_clock {
         scheduler::tick(processor::current());
     }

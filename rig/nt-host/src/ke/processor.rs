@@ -27,6 +27,8 @@ pub mod pending {
     pub const TIMER: u32 = 8;
     /// A thread is ready that should run before the current one.
     pub const RESCHEDULE: u32 = 16;
+    /// The machine is seeded: polls are where it chooses. Never cleared, and no work.
+    pub const CHOICE: u32 = 32;
 }
 
 /// One virtual CPU.
@@ -116,10 +118,18 @@ unsafe impl Sync for Processor {}
 // SAFETY: as for `Sync`.
 unsafe impl Send for Processor {}
 
+impl Processor {
+    /// Whether something waits for this CPU.
+    pub(super) fn has_work(&self) -> bool {
+        self.pending.load(Ordering::Acquire) & !pending::CHOICE != 0
+    }
+}
+
 static PROCESSORS: Once<Vec<&'static Processor>> = Once::new();
 
 /// Makes the processor blocks; called by [`init`](crate::init).
 pub(crate) fn init(count: u32) {
+    let seeded = platform().is_seeded();
     let blocks = (0..count).map(|number| {
         let mut block = Box::new(Processor {
             tib: [0; 3],
@@ -135,7 +145,7 @@ pub(crate) fn init(count: u32) {
             _align: 0,
             caller_rsp: AtomicU64::new(0),
             number,
-            pending: AtomicU32::new(0),
+            pending: AtomicU32::new(if seeded { pending::CHOICE } else { 0 }),
             vectors: [const { AtomicU64::new(0) }; 4],
             interrupts_enabled: AtomicBool::new(true),
             in_dpc: AtomicBool::new(false),

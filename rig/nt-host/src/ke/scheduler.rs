@@ -157,7 +157,7 @@ pub fn cpu_main(cpu: u32) {
         let next = cpu.scheduler.ready.lock().pop();
         match next {
             Some(thread) => run(cpu, thread),
-            None if cpu.pending.load(Ordering::Acquire) != 0 => {}
+            None if cpu.has_work() => {}
             None => sleep(cpu),
         }
     }
@@ -166,7 +166,7 @@ pub fn cpu_main(cpu: u32) {
 /// Sleeps until there is something to do, after the hypervisor had its chance to interrupt.
 fn sleep(cpu: &Processor) {
     platform().interrupt_done(cpu.number);
-    if cpu.pending.load(Ordering::Acquire) == 0 {
+    if !cpu.has_work() {
         let deadline = super::timer::next_deadline(cpu);
         border::sleep(cpu, || platform().idle(cpu.number, deadline));
     }

@@ -20,7 +20,9 @@ pub const ROOM: usize = PAGE_SIZE;
 /// Writes detours at `start` of the image's memory, behind its import thunks, and jumps to them. `entry` is
 /// [`hypercall_entry`](crate::Platform::hypercall_entry).
 pub fn install(memory: &mut Memory, layout: &Layout, found: &[Found], start: usize, entry: usize) {
-    let is_hypercall = |found: &&Found| found.kind != Privileged::Cpuid && found.movable != 0;
+    let is_hypercall = |found: &&Found| {
+        matches!(found.kind, Privileged::Vmcall | Privileged::Vmmcall) && found.movable != 0
+    };
     let places = (start..start + ROOM)
         .step_by(SIZE)
         .filter(|place| place + SIZE <= start + ROOM);

@@ -2,7 +2,8 @@
 //!
 //! `vmcall` does not fault under a hypervisor but calls it, and `cpuid` answers for the real machine; both, and
 //! `vmmcall`, are replaced by `ud2` so that the platform can emulate them. Others (`in`, `out`, `cli`, `mov cr8`, …)
-//! fault by themselves.
+//! fault by themselves. In a seeded machine time is the platform's, and spin loops let others run: `rdtsc`, `rdtscp` and
+//! `pause` are replaced there too.
 //!
 //! Code is walked from where it is known to start (entry point, exports, functions in `.pdata`, code addresses in
 //! relocated data and in `lea`), following branches. What remains of a `.pdata` function, such as the targets of a
@@ -39,6 +40,12 @@ pub enum Privileged {
     Vmcall,
     /// A hypercall on AMD.
     Vmmcall,
+    /// A spin loop's hint. Replaced in a seeded machine, as are the next two.
+    Pause,
+    /// Reads the time stamp counter.
+    Rdtsc,
+    /// As well, with the processor's number.
+    Rdtscp,
 }
 
 impl Privileged {
@@ -47,6 +54,9 @@ impl Privileged {
             Mnemonic::Cpuid => Some(Self::Cpuid),
             Mnemonic::Vmcall => Some(Self::Vmcall),
             Mnemonic::Vmmcall => Some(Self::Vmmcall),
+            Mnemonic::Pause => Some(Self::Pause),
+            Mnemonic::Rdtsc => Some(Self::Rdtsc),
+            Mnemonic::Rdtscp => Some(Self::Rdtscp),
             _ => None,
         }
     }
@@ -54,15 +64,27 @@ impl Privileged {
     /// What stands in its place: `ud2`, filled up with `nop` to the same length.
     fn replacement(self) -> &'static [u8] {
         match self {
-            Self::Cpuid => &[0x0F, 0x0B],
-            Self::Vmcall | Self::Vmmcall => &[0x0F, 0x0B, 0x90],
+            Self::Cpuid | Self::Pause | Self::Rdtsc => &[0x0F, 0x0B],
+            Self::Vmcall | Self::Vmmcall | Self::Rdtscp => &[0x0F, 0x0B, 0x90],
         }
+    }
+
+    /// Its length in bytes, without prefixes.
+    pub fn length(self) -> usize {
+        self.replacement().len()
+    }
+
+    /// Whether only a seeded machine replaces it.
+    fn is_harmless(self) -> bool {
+        matches!(self, Self::Pause | Self::Rdtsc | Self::Rdtscp)
     }
 }
 
 /// Finds and replaces the instructions in a relocated image that is not protected yet.
-pub fn patch(layout: &Layout, image: &mut [u8]) -> Vec<Found> {
-    let found = find(layout, image);
+/// `seeded`: as well those which only a seeded machine replaces.
+pub fn patch(layout: &Layout, image: &mut [u8], seeded: bool) -> Vec<Found> {
+    let mut found = find(layout, image);
+    found.retain(|found| seeded || !found.kind.is_harmless());
     for found in &found {
         let at = found.rva as usize;
         let replacement = found.kind.replacement();
@@ -71,7 +93,7 @@ pub fn patch(layout: &Layout, image: &mut [u8]) -> Vec<Found> {
     found
 }
 
-/// Finds the instructions.
+/// Finds the instructions, also those which only a seeded machine replaces.
 pub fn find(layout: &Layout, image: &[u8]) -> Vec<Found> {
     let mut walk = Walk {
         layout,

@@ -138,6 +138,7 @@ pub fn run(trial: Trial) -> Result<Outcome, TrialError> {
     }
     let machine = boot::start(
         Plan {
+            seed: None,
             cpus: trial.cpus,
             memory_mib: 128,
             packages: &packages,

@@ -1,13 +1,14 @@
 //! Ways from a driver into the rig that are not calls of the driver's: nothing but what they are for changes.
 //!
 //! - [`hypercall`] stands for the instruction `vmcall` or `vmmcall`, where a jump to it could be patched in;
+//! - [`pause`] stands for the instruction `pause` in a seeded machine;
 //! - [`nudge`] is where a driver finds itself that has not called the executive for too long, as by an interrupt.
 
 use std::arch::naked_asm;
 
 use nt_host::ke::border;
 
-use super::{fault, vcpu};
+use super::{fault, seeded, vcpu};
 
 /// "no such hypercall" (xen/errno.h).
 const ENOSYS: i64 = 38;
@@ -103,9 +104,29 @@ pub unsafe extern "sysv64" fn hypercall() {
 
 extern "sysv64" fn carry_out(number: u64, arguments: &[u64; 5]) -> i64 {
     let xen = fault::machine().and_then(|machine| machine.xen());
-    match (xen, vcpu::current()) {
+    let result = match (xen, vcpu::current()) {
         (Some(xen), Some(cpu)) => border::serve(|| xen.hypercall(cpu, number, *arguments)),
         _ => -ENOSYS,
+    };
+    if let Some(world) = seeded::world() {
+        world.call();
+    }
+    result
+}
+
+/// Stands for the instruction `pause`.
+///
+/// # Safety
+/// Entered from driver code on a vCPU thread.
+#[unsafe(naked)]
+pub unsafe extern "sysv64" fn pause() {
+    saving_registers!(spin, "mov [rsp + 40], rax", "mov rax, [rsp + 40]")
+}
+
+extern "sysv64" fn spin() {
+    nt_host::ke::interrupted();
+    if let Some(world) = seeded::world() {
+        world.spin();
     }
 }
 

@@ -10,8 +10,8 @@ use nt_host::ke::processor;
 use nt_host::pe::insn::Privileged;
 use nt_host::pe::modules;
 
-use super::registers::{R8, R10, RAX, RBX, RCX, RDI, RDX, RSI, Registers};
-use super::{Linux, clock};
+use super::registers::{RAX, RBX, RCX, RDI, RDX, RSI, Registers};
+use super::{Linux, detour};
 
 /// The longest instruction in bytes.
 const LONGEST: usize = 15;
@@ -47,17 +47,18 @@ impl Linux {
     pub(super) fn emulate(&self, cpu: u32, registers: &mut Registers) -> Outcome {
         let rip = registers.rip();
         if let Some(found) = patched(rip) {
-            let length = match found {
-                Privileged::Cpuid => {
-                    self.cpuid(cpu, registers);
-                    2
+            registers.skip(found.length());
+            match found {
+                Privileged::Cpuid => self.cpuid(cpu, registers),
+                // Outside of the handler: other CPUs may get their turn in them.
+                Privileged::Vmcall | Privileged::Vmmcall => leave_for(registers, detour::hypercall),
+                Privileged::Pause => leave_for(registers, detour::pause),
+                Privileged::Rdtsc => self.rdtsc(registers),
+                Privileged::Rdtscp => {
+                    self.rdtsc(registers);
+                    registers.set(RCX, u64::from(cpu));
                 }
-                Privileged::Vmcall | Privileged::Vmmcall => {
-                    self.hypercall(cpu, registers);
-                    3
-                }
-            };
-            registers.skip(length);
+            }
             return Outcome::Done;
         }
         let Some(instruction) = self.decode(rip) else {
@@ -96,15 +97,10 @@ impl Linux {
         }
     }
 
-    /// The registers of a hypercall: xen/arch-x86/xen-x86_64.h.
-    fn hypercall(&self, cpu: u32, registers: &mut Registers) {
-        const ENOSYS: i64 = 38;
-        let number = registers.get(RAX);
-        let arguments = [RDI, RSI, RDX, R10, R8].map(|register| registers.get(register));
-        let result = self
-            .xen()
-            .map_or(-ENOSYS, |xen| xen.hypercall(cpu, number, arguments));
-        registers.set(RAX, result as u64);
+    fn rdtsc(&self, registers: &mut Registers) {
+        let value = self.clock.tsc();
+        registers.set(RAX, value & 0xffff_ffff);
+        registers.set(RDX, value >> 32);
     }
 
     fn execute(&self, cpu: u32, instruction: &Instruction, registers: &mut Registers) -> Outcome {
@@ -150,7 +146,7 @@ impl Linux {
             }
             Code::Rdmsr => {
                 let value = match registers.get(RCX) & 0xffff_ffff {
-                    IA32_TSC => clock::tsc(),
+                    IA32_TSC => self.clock.tsc(),
                     IA32_GS_BASE => std::ptr::from_ref(block) as u64,
                     _ => return Outcome::NotEmulated,
                 };
@@ -259,6 +255,12 @@ fn repeat(
         }
         registers.set(RCX, registers.get(RCX) - 1);
     }
+}
+
+/// Goes on in `function` when the handler has returned, and from there behind the instruction.
+fn leave_for(registers: &mut Registers, function: unsafe extern "sysv64" fn()) {
+    // SAFETY: driver code always has a stack, as an interrupt would need it.
+    unsafe { registers.call(function as *const () as u64) };
 }
 
 /// The number of a 64-bit general register.

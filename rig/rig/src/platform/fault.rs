@@ -31,6 +31,9 @@ const STACK: usize = 1 << 20;
 /// How far below a stack's end an access still counts as its overflow.
 const OVERFLOW: u64 = 64 << 10;
 
+/// A driver that does not get on (bugcodes.h).
+const THREAD_STUCK_IN_DEVICE_DRIVER: u32 = 0xEA;
+
 // Exceptions of the processor (Intel SDM volume 3, 6.3.1).
 const DIVIDE: u64 = 0;
 const DEBUG: u64 = 1;
@@ -134,6 +137,22 @@ extern "C" fn nudged(
         // as the rig's own fault.
         unsafe { registers.call(detour::nudge as *const () as u64) };
     }
+}
+
+/// Ends a seeded machine that has made no turn for some seconds.
+pub fn stuck(context: &mut libc::ucontext_t, seconds: u64) {
+    let registers = Registers::new(context);
+    if vcpu::current().is_some() && in_driver(registers.rip()) {
+        bugcheck::fault(
+            THREAD_STUCK_IN_DEVICE_DRIVER,
+            [0, 0, registers.rip(), 0],
+            &registers.for_unwind(),
+            format_args!(
+                "has called no kernel function for {seconds} s, and waits without `pause`"
+            ),
+        );
+    }
+    own_fault(libc::SIGALRM, &registers);
 }
 
 /// The driver whose code is at an address.

@@ -2,7 +2,7 @@
 
 use xen_model::{Fault, Machine, P2m, Upcall};
 
-use super::{Linux, clock};
+use super::Linux;
 
 // SAFETY: the aliases of RAM and of Xen's frames are two mappings made once, page aligned, apart from each other, and
 // never unmapped before the machine is dropped.
@@ -47,7 +47,7 @@ unsafe impl Machine for Linux {
     }
 
     fn tsc(&self) -> u64 {
-        clock::tsc()
+        self.clock.tsc()
     }
 
     fn tsc_khz(&self) -> u64 {
@@ -63,14 +63,17 @@ unsafe impl Machine for Linux {
     }
 
     fn relax(&self, _vcpu: u32) {
-        std::thread::yield_now();
+        nt_host::Platform::relax(self);
     }
 
     fn shutdown(&self, vcpu: Option<u32>, reason: u32) {
         (self.settings.shut_down)(reason);
         // A CPU that asked does not run on.
         while vcpu.is_some() {
-            std::thread::park();
+            match self.world {
+                Some(world) => world.sleep(None),
+                None => std::thread::park(),
+            }
         }
     }
 }

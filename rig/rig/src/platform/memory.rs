@@ -22,6 +22,12 @@ use xen_model::{Fault, P2m};
 
 /// Frames of the view: 4 GiB.
 const VIEW_FRAMES: u64 = 1 << 20;
+/// Where the view is, and aliases are from: the same addresses in every run, far from what Linux chooses.
+const VIEW_AT: usize = 0x1000_0000_0000;
+/// See [`VIEW_AT`].
+const ALIASES_AT: usize = 0x2000_0000_0000;
+/// Addresses for aliases: 16 TiB.
+const ALIASES: usize = 1 << 44;
 /// State of a page in the view: something is behind it.
 const PRESENT: u8 = 4;
 
@@ -38,6 +44,8 @@ pub struct Memory {
 struct Map {
     /// What the guest sees where that is not what it began with.
     changed: HashMap<u64, P2m>,
+    /// Where the next alias comes, counted from the first.
+    next_alias: usize,
     /// Aliases by address.
     aliases: BTreeMap<usize, Alias>,
 }
@@ -66,28 +74,26 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Addresses at which nothing can be accessed.
-    fn reserve(length: usize) -> io::Result<Self> {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length.max(PAGE_SIZE),
-                libc::PROT_NONE,
-                flags,
-                -1,
-                0,
-            )
+    /// Addresses at which nothing can be accessed, at `hint` if there is one and they are free.
+    fn reserve(hint: Option<usize>, length: usize) -> io::Result<Self> {
+        let length = length.max(PAGE_SIZE);
+        let map = |at: usize, more: libc::c_int| {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | more;
+            // SAFETY: a fresh anonymous mapping where nothing is mapped yet.
+            unsafe { libc::mmap(at as *mut _, length, libc::PROT_NONE, flags, -1, 0) }
         };
+        let mut base = libc::MAP_FAILED;
+        if let Some(hint) = hint {
+            base = map(hint, libc::MAP_FIXED_NOREPLACE);
+        }
+        if base == libc::MAP_FAILED {
+            base = map(0, 0);
+        }
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at 0"))?;
-        Ok(Self {
-            base,
-            length: length.max(PAGE_SIZE),
-        })
+        Ok(Self { base, length })
     }
 
     fn page(&self, index: u64) -> *mut u8 {
@@ -120,7 +126,7 @@ impl Mapped {
         if unsafe { libc::ftruncate(file.as_raw_fd(), length as libc::off_t) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        let region = Region::reserve(length)?;
+        let region = Region::reserve(None, length)?;
         if frames > 0 {
             fix(
                 region.page(0),
@@ -211,7 +217,7 @@ impl Memory {
         }
         let ram = Mapped::new(c"ram", ram_frames)?;
         let xen = Mapped::new(c"xen", xen_frames)?;
-        let view = Region::reserve(VIEW_FRAMES as usize * PAGE_SIZE)?;
+        let view = Region::reserve(Some(VIEW_AT), VIEW_FRAMES as usize * PAGE_SIZE)?;
         fix(
             view.page(0),
             ram_frames as usize,
@@ -323,7 +329,10 @@ impl Memory {
     /// Maps frames one after the other.
     pub fn map(&self, frames: &[u64], protection: Protection) -> Option<NonNull<u8>> {
         let mut map = self.lock();
-        let region = Region::reserve(frames.len() * PAGE_SIZE).ok()?;
+        let length = frames.len() * PAGE_SIZE;
+        let region = Region::reserve(Some(ALIASES_AT + map.next_alias), length).ok()?;
+        // Addresses are not used again, and there is a gap between mappings: late accesses fault.
+        map.next_alias = (map.next_alias + length + PAGE_SIZE) % ALIASES;
         let mut index = 0;
         while index < frames.len() {
             let source = self.source(&map, frames[index]);

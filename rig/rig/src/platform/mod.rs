@@ -4,7 +4,8 @@
 //!   nt_host::Platform ─┐                    ┌─ memory   guest RAM (memfd), the guest-physical view, aliases
 //!   xen_model::Machine ┴─> Linux ───────────┼─ vcpu     a host thread for each virtual CPU, sleep and kick
 //!                            │              ├─ clock    time
-//!      xen_model::Xen <──────┘              └─ fault    signals: emulate, or report what a driver did
+//!      xen_model::Xen <──────┘              ├─ seeded   one host thread for all, in virtual time
+//!                                           └─ fault    signals: emulate, or report what a driver did
 //! ```
 //!
 //! Drivers run natively in vCPU threads, at user level.
@@ -16,21 +17,25 @@ mod fault;
 mod machine;
 pub mod memory;
 mod registers;
+pub mod seeded;
 pub mod step;
 pub mod symbols;
 mod vcpu;
+mod watchdog;
 
 use std::io;
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use nt_host::ke;
 use nt_host::platform::{PAGE_SIZE, Physical, Protection};
 
 use xen_model::Xen;
 
 use clock::Clock;
 use memory::Memory;
+use seeded::{VirtualTime, World};
 use symbols::Symbols;
 use vcpu::Vcpu;
 
@@ -55,6 +60,7 @@ pub struct Settings {
 pub struct Linux {
     memory: Memory,
     clock: Clock,
+    world: Option<&'static World>,
     vcpus: Vec<Vcpu>,
     settings: Settings,
     xen: OnceLock<Arc<Xen>>,
@@ -64,6 +70,21 @@ pub struct Linux {
 impl Linux {
     /// A machine at rest. It lives as long as the process.
     pub fn new(settings: Settings) -> io::Result<Arc<Self>> {
+        Self::with(settings, Clock::real(), None)
+    }
+
+    /// A machine that runs on the calling thread alone, every choice by `seed`, in virtual time.
+    pub fn seeded(settings: Settings, seed: u64) -> io::Result<Arc<Self>> {
+        let time = VirtualTime::default();
+        let world = World::new(seed, time.clone(), Box::new(lost))?;
+        Self::with(settings, Clock::Virtual(time), Some(world))
+    }
+
+    fn with(
+        settings: Settings,
+        clock: Clock,
+        world: Option<&'static World>,
+    ) -> io::Result<Arc<Self>> {
         let ram_frames = settings.ram_mib * (1 << 20) / PAGE_SIZE as u64;
         let memory = Memory::new(ram_frames, settings.xen_frames)?;
         let vcpus = (0..settings.cpus)
@@ -71,7 +92,8 @@ impl Linux {
             .collect();
         Ok(Arc::new(Self {
             memory,
-            clock: Clock::new(),
+            clock,
+            world,
             vcpus,
             settings,
             xen: OnceLock::new(),
@@ -104,12 +126,27 @@ impl Linux {
     /// What [`start`](Self::start) does before the first virtual CPU.
     pub fn prepare(&'static self) -> io::Result<()> {
         fault::install(self)?;
-        vcpu::watch(self)
+        match self.world {
+            Some(world) => {
+                fault::prepare_thread()?;
+                watchdog::start(world)
+            }
+            None => vcpu::watch(self),
+        }
     }
 
     /// Starts one virtual CPU, after [`prepare`](Self::prepare). The host may start several in any order, and late.
     pub fn start_cpu(&'static self, cpu: u32) -> io::Result<JoinHandle<()>> {
         vcpu::start(self, cpu)
+    }
+
+    /// Adds the virtual CPUs of a seeded machine to its world; after [`nt_host::init`].
+    pub fn enter(&'static self, world: &World) -> io::Result<()> {
+        self.prepare()?;
+        for cpu in 0..self.settings.cpus {
+            world.add(Some(cpu), None, Box::new(move || ke::cpu_main(cpu)))?;
+        }
+        Ok(())
     }
 
     /// The debug information of the drivers, for reports.
@@ -141,19 +178,36 @@ unsafe impl nt_host::Platform for Linux {
 
     fn idle(&self, cpu: u32, deadline: Option<u64>) {
         let limit = deadline.map(|deadline| deadline.saturating_sub(self.clock.interrupt_time()));
-        if let Some(vcpu) = self.vcpus.get(cpu as usize) {
+        if let Some(world) = self.world {
+            world.sleep(deadline.map(|deadline| deadline.saturating_mul(100)));
+        } else if let Some(vcpu) = self.vcpus.get(cpu as usize) {
             vcpu.sleep(limit);
         }
     }
 
     fn kick(&self, cpu: u32) {
-        if let Some(vcpu) = self.vcpus.get(cpu as usize) {
+        if let Some(world) = self.world {
+            world.kick(cpu);
+        } else if let Some(vcpu) = self.vcpus.get(cpu as usize) {
             vcpu.kick();
         }
     }
 
     fn relax(&self) {
-        std::thread::yield_now();
+        match self.world {
+            Some(world) => world.spin(),
+            None => std::thread::yield_now(),
+        }
+    }
+
+    fn is_seeded(&self) -> bool {
+        self.world.is_some()
+    }
+
+    fn call_ends(&self) {
+        if let Some(world) = self.world {
+            world.call();
+        }
     }
 
     fn interrupt_time(&self) -> u64 {
@@ -215,4 +269,12 @@ unsafe impl nt_host::Platform for Linux {
         (self.settings.halted)(code);
         std::process::exit(3)
     }
+}
+
+/// Nobody in a seeded machine can run, and no deadline will change that.
+fn lost() {
+    eprintln!(
+        "FAILED: the machine has come to a standstill: nothing runs, and nothing waits for a time"
+    );
+    std::process::exit(1);
 }

@@ -117,12 +117,31 @@ impl Vcpu {
 
 thread_local! {
     static CURRENT: Cell<Option<u32>> = const { Cell::new(None) };
+    /// The CPU whose block the GS base points to.
+    static GS: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
 /// The virtual CPU that the calling thread runs.
 #[inline(never)]
 pub fn current() -> Option<u32> {
     CURRENT.get()
+}
+
+/// Makes the calling thread, a seeded machine's, that of another virtual CPU, or of none.
+pub fn be(cpu: Option<u32>) {
+    if let Some(cpu) = cpu
+        && GS.replace(Some(cpu)) != Some(cpu)
+    {
+        set_gs(cpu);
+    }
+    CURRENT.set(cpu);
+}
+
+fn set_gs(cpu: u32) {
+    let block = std::ptr::from_ref(ke::processor_block(cpu));
+    // SAFETY: GS is free in 64-bit Linux programs; this thread runs the CPU whose block it points to.
+    let result = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, block) };
+    assert_eq!(result, 0, "the GS base cannot be set");
 }
 
 /// How often the watcher looks.
@@ -158,10 +177,7 @@ pub fn start(machine: &'static Linux, cpu: u32) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name(format!("vcpu {cpu}"))
         .spawn(move || {
-            let block = std::ptr::from_ref(ke::processor_block(cpu));
-            // SAFETY: GS is free in 64-bit Linux programs; this thread runs the CPU whose block it points to.
-            let result = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, block) };
-            assert_eq!(result, 0, "the GS base cannot be set");
+            set_gs(cpu);
             fault::prepare_thread().expect("memory for a signal stack");
             CURRENT.set(Some(cpu));
             let thread = &machine.vcpus[cpu as usize].thread;

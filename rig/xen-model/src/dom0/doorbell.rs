@@ -42,7 +42,8 @@ impl Doorbell {
         self.state.swap(QUIET, Ordering::AcqRel) == RUNG
     }
 
-    fn has_rung(&self) -> bool {
+    /// Whether it has rung since it was last cleared.
+    pub fn has_rung(&self) -> bool {
         self.state.load(Ordering::Acquire) == RUNG
     }
 
