@@ -4,7 +4,7 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::settings::Settings;
-use crate::support::{Pool, Thread, wait};
+use crate::support::{Pool, TAG, Thread, wait};
 use crate::wdk::*;
 use crate::{cases, suite};
 
@@ -15,8 +15,27 @@ pub struct Extension {
     pub pdo: *mut DEVICE_OBJECT,
 }
 
+static ROOT: AtomicPtr<DEVICE_OBJECT> = AtomicPtr::new(null_mut());
+static SERVICE_KEY: AtomicPtr<ServiceKey> = AtomicPtr::new(null_mut());
 static RUNNER: AtomicPtr<core::ffi::c_void> = AtomicPtr::new(null_mut());
 static SETTINGS: AtomicPtr<Settings> = AtomicPtr::new(null_mut());
+
+/// The path of the service's key, which DriverEntry is given for its own time only.
+#[repr(C)]
+struct ServiceKey {
+    string: UNICODE_STRING,
+    units: [u16; 128],
+}
+
+/// The function device of the root-enumerated device.
+pub fn root() -> *mut DEVICE_OBJECT {
+    ROOT.load(Ordering::SeqCst)
+}
+
+/// The path of the service's key.
+pub fn service_key() -> *const UNICODE_STRING {
+    SERVICE_KEY.load(Ordering::SeqCst).cast()
+}
 
 /// The device's extension.
 pub fn extension<'a>(device: *mut DEVICE_OBJECT) -> &'a mut Extension {
@@ -31,8 +50,14 @@ pub unsafe fn entry(driver: *mut DRIVER_OBJECT, path: *mut UNICODE_STRING) -> NT
         return STATUS_INSUFFICIENT_RESOURCES;
     };
     *settings = Settings::read(path);
-    SETTINGS.store(settings.as_ptr(), Ordering::SeqCst);
-    core::mem::forget(settings);
+    let Ok(mut key) = Pool::<ServiceKey>::zeroed() else {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    };
+    key.string.MaximumLength = size_of_val(&key.units) as u16;
+    key.string.Buffer = key.units.as_mut_ptr();
+    RtlCopyUnicodeString(&raw mut key.string, path);
+    SETTINGS.store(settings.into_raw(), Ordering::SeqCst);
+    SERVICE_KEY.store(key.into_raw(), Ordering::SeqCst);
     // SAFETY: the I/O manager's promise.
     let object = unsafe { &mut *driver };
     object.DriverUnload = Some(unload);
@@ -45,10 +70,8 @@ pub unsafe fn entry(driver: *mut DRIVER_OBJECT, path: *mut UNICODE_STRING) -> NT
 }
 
 unsafe extern "system" fn unload(_driver: *mut DRIVER_OBJECT) {
-    ExFreePoolWithTag(
-        SETTINGS.swap(null_mut(), Ordering::SeqCst).cast(),
-        crate::support::TAG,
-    );
+    ExFreePoolWithTag(SETTINGS.swap(null_mut(), Ordering::SeqCst).cast(), TAG);
+    ExFreePoolWithTag(SERVICE_KEY.swap(null_mut(), Ordering::SeqCst).cast(), TAG);
     suite::say(format_args!("unloaded"));
 }
 
@@ -75,6 +98,7 @@ unsafe extern "system" fn add_device(
         return STATUS_NO_SUCH_DEVICE;
     }
     *extension(device) = Extension { lower, pdo };
+    ROOT.store(device, Ordering::SeqCst);
     // SAFETY: the device was just made.
     unsafe { (*device).Flags &= !DO_DEVICE_INITIALIZING };
     STATUS_SUCCESS

@@ -91,8 +91,11 @@ impl<T> Pool<T> {
         Ok(Self(block))
     }
 
-    pub fn as_ptr(&self) -> *mut T {
-        self.0
+    /// Leaves the block to the caller, who frees it.
+    pub fn into_raw(self) -> *mut T {
+        let block = self.0;
+        core::mem::forget(self);
+        block
     }
 
     pub fn context(&self) -> PVOID {

@@ -2,10 +2,26 @@
 
 mod dpcs;
 mod events;
+mod locks;
+mod memory;
+mod processors;
+mod registry;
 pub mod self_check;
+mod strings;
+mod threads;
 mod timers;
 
 use crate::suite::Group;
 
 /// Every group, in the order in which they run: what later ones build on comes first.
-pub static GROUPS: &[&Group] = &[&events::GROUP, &timers::GROUP, &dpcs::GROUP];
+pub static GROUPS: &[&Group] = &[
+    &memory::GROUP,
+    &strings::GROUP,
+    &locks::GROUP,
+    &events::GROUP,
+    &threads::GROUP,
+    &processors::GROUP,
+    &timers::GROUP,
+    &dpcs::GROUP,
+    &registry::GROUP,
+];

@@ -389,6 +389,48 @@ unsafe extern "system" {
     pub safe fn PoStartNextPowerIrp(irp: *mut IRP);
     pub safe fn PoCallDriver(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS;
 
+    // Text.
+    pub safe fn RtlCompareString(
+        first: *const ANSI_STRING,
+        second: *const ANSI_STRING,
+        insensitive: BOOLEAN,
+    ) -> i32;
+    pub safe fn RtlEqualString(
+        first: *const ANSI_STRING,
+        second: *const ANSI_STRING,
+        insensitive: BOOLEAN,
+    ) -> BOOLEAN;
+    pub safe fn RtlGUIDFromString(string: *const UNICODE_STRING, guid: *mut GUID) -> NTSTATUS;
+    pub safe fn _vsnprintf(
+        buffer: *mut u8,
+        count: usize,
+        format: *const u8,
+        list: *const u64,
+    ) -> i32;
+    pub safe fn _stricmp(first: *const u8, second: *const u8) -> i32;
+    pub safe fn isalnum(character: i32) -> i32;
+    pub safe fn isprint(character: i32) -> i32;
+
+    // Reader-writer spin locks, interlocked lists.
+    pub safe fn ExAcquireSpinLockShared(lock: *mut i32) -> KIRQL;
+    pub safe fn ExReleaseSpinLockShared(lock: *mut i32, old: KIRQL);
+    pub safe fn ExAcquireSpinLockExclusive(lock: *mut i32) -> KIRQL;
+    pub safe fn ExReleaseSpinLockExclusive(lock: *mut i32, old: KIRQL);
+    pub safe fn ExInterlockedInsertHeadList(
+        head: *mut LIST_ENTRY,
+        entry: *mut LIST_ENTRY,
+        lock: *mut KSPIN_LOCK,
+    ) -> *mut LIST_ENTRY;
+    pub safe fn ExInterlockedInsertTailList(
+        head: *mut LIST_ENTRY,
+        entry: *mut LIST_ENTRY,
+        lock: *mut KSPIN_LOCK,
+    ) -> *mut LIST_ENTRY;
+    pub safe fn ExInterlockedRemoveHeadList(
+        head: *mut LIST_ENTRY,
+        lock: *mut KSPIN_LOCK,
+    ) -> *mut LIST_ENTRY;
+
     // What the compiler calls on its own.
     fn memcpy(target: PVOID, source: PVOID, bytes: usize) -> PVOID;
     fn memmove(target: PVOID, source: PVOID, bytes: usize) -> PVOID;
@@ -399,8 +441,9 @@ unsafe extern "system" {
 
 #[link(name = "ntoskrnl.exe", kind = "raw-dylib", modifiers = "+verbatim")]
 unsafe extern "C" {
-    /// A variable: the slot points at the kernel's pointer to the type object.
-    pub static PsThreadType: *const PVOID;
+    // The kernel's variables, whose addresses the import slots hold: what C writes as `*PsThreadType`.
+    pub static PsThreadType: PVOID;
+    pub static ExEventObjectType: PVOID;
 }
 
 // Inline functions of the headers, as the documentation describes what they do.

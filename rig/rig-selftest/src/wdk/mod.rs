@@ -18,9 +18,12 @@
 pub mod functions;
 pub mod io;
 pub mod objects;
+pub mod resources;
 pub mod status;
 
 pub use functions::*;
 pub use io::*;
 pub use objects::*;
+#[allow(unused_imports, reason = "as above")]
+pub use resources::*;
 pub use status::*;

@@ -1,0 +1,65 @@
+//! Resource lists and requirements (wdm.h). Partial descriptors are 20 bytes: the header packs them to 4.
+
+pub const CmResourceTypePort: u8 = 1;
+pub const CmResourceTypeInterrupt: u8 = 2;
+pub const CmResourceTypeMemory: u8 = 3;
+pub const CmResourceShareDeviceExclusive: u8 = 1;
+pub const CmResourceShareShared: u8 = 3;
+pub const CM_RESOURCE_INTERRUPT_LEVEL_SENSITIVE: u16 = 0;
+pub const CM_RESOURCE_INTERRUPT_LATCHED: u16 = 1;
+pub const CM_RESOURCE_INTERRUPT_MESSAGE: u16 = 2;
+pub const CM_RESOURCE_MEMORY_READ_WRITE: u16 = 0;
+pub const IO_RESOURCE_ALTERNATIVE: u8 = 8;
+pub const IO_RESOURCE_PREFERRED: u8 = 1;
+
+#[repr(C, packed(4))]
+#[derive(Clone, Copy)]
+pub struct CM_PARTIAL_RESOURCE_DESCRIPTOR {
+    pub Type: u8,
+    pub ShareDisposition: u8,
+    pub Flags: u16,
+    /// Port and memory: start (8 bytes), length. Interrupt: level, vector, affinity (8 bytes).
+    pub Words: [u32; 4],
+}
+
+const _: () = assert!(size_of::<CM_PARTIAL_RESOURCE_DESCRIPTOR>() == 20);
+
+#[repr(C)]
+pub struct CM_RESOURCE_LIST {
+    pub Count: u32,
+    pub InterfaceType: i32,
+    pub BusNumber: u32,
+    pub Version: u16,
+    pub Revision: u16,
+    pub PartialCount: u32,
+    pub Descriptors: [CM_PARTIAL_RESOURCE_DESCRIPTOR; 1],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct IO_RESOURCE_DESCRIPTOR {
+    pub Option: u8,
+    pub Type: u8,
+    pub ShareDisposition: u8,
+    pub Spare1: u8,
+    pub Flags: u16,
+    pub Spare2: u16,
+    /// Port and memory: length, alignment, minimum (8 bytes), maximum. Interrupt: minimum and maximum vector.
+    pub Words: [u32; 6],
+}
+
+const _: () = assert!(size_of::<IO_RESOURCE_DESCRIPTOR>() == 32);
+
+#[repr(C)]
+pub struct IO_RESOURCE_REQUIREMENTS_LIST<const N: usize> {
+    pub ListSize: u32,
+    pub InterfaceType: i32,
+    pub BusNumber: u32,
+    pub SlotNumber: u32,
+    pub Reserved: [u32; 3],
+    pub AlternativeLists: u32,
+    pub Version: u16,
+    pub Revision: u16,
+    pub Count: u32,
+    pub Descriptors: [IO_RESOURCE_DESCRIPTOR; N],
+}
