@@ -61,6 +61,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Show what `./x run --trace FILE` recorded: events, one request's way through the layers, a page for a browser.
+    #[command(disable_help_flag = true)]
+    Trace {
+        /// Arguments for the rig; `./x trace --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Build the drivers into dist/x64: .sys, .inf and .pdb.
     Build,
     /// Check the whole project: format, lints, tests, images, reproducible build, end-to-end runs.
@@ -80,6 +87,7 @@ fn main() -> ExitCode {
         Command::Run { arguments } => rig::run("run", rig::Profile::Fast, &arguments),
         Command::Selftest { arguments } => selftest::run(&arguments),
         Command::Faults { arguments } => rig::run("faults", rig::Profile::Checked, &arguments),
+        Command::Trace { arguments } => rig::trace(&arguments),
         Command::Build => drivers::build_and_say(),
         Command::Test(options) => return test::run(&options),
         Command::CheckImages => image::check_all_and_say(),

@@ -77,3 +77,11 @@ pub(crate) fn run(name: &str, profile: Profile, arguments: &[String]) -> Result<
     command.args(arguments);
     Err(command.exec()).context("cannot start the rig")
 }
+
+/// `./x trace`: needs no drivers.
+pub(crate) fn trace(arguments: &[String]) -> Result<()> {
+    build(Profile::Fast)?;
+    let mut command = Command::new(program_of(Profile::Fast));
+    command.arg("trace").args(arguments);
+    Err(command.exec()).context("cannot start the rig")
+}

@@ -33,6 +33,8 @@ pub enum Command {
     Faults(Faults),
     /// Run the cases of rig-selftest.sys: what the rig's kernel functions do against what is documented.
     Selftest(Selftest),
+    /// Show what `run --trace` recorded: every event, one request's way through the layers, or a page for a browser.
+    Trace(Trace),
 }
 
 /// Arguments of `selftest`.
@@ -56,6 +58,50 @@ pub struct Selftest {
     /// What else to tell of: off, error, warn, info (what drivers print), debug, trace.
     #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = level)]
     pub log: LevelFilter,
+}
+
+/// Arguments of `trace`.
+#[derive(Args, Clone, Debug)]
+pub struct Trace {
+    /// The trace.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Draw the way of one request through the layers, with times.
+    #[arg(long, value_name = "N", conflicts_with = "summary")]
+    pub way: Option<u64>,
+    /// Write a page for a browser instead: requests over time, and the way of each.
+    #[arg(long, value_name = "PAGE", conflicts_with = "summary")]
+    pub html: Option<PathBuf>,
+    /// How many events there are of each kind, and the slowest requests.
+    #[arg(long)]
+    pub summary: bool,
+    /// Only what belongs to one disk request.
+    #[arg(long, value_name = "N")]
+    pub request: Option<u64>,
+    /// Only what belongs to a device: xvda, disk0, its virtual device number, or a device of IRPs by its address.
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// Only these classes: name, call, kernel, irp, disk, xen, backend.
+    #[arg(long = "class", value_name = "CLASS", value_delimiter = ',', value_parser = class)]
+    pub classes: Vec<trace::Class>,
+    /// Only what happened on a virtual CPU.
+    #[arg(long, value_name = "N")]
+    pub cpu: Option<u32>,
+    /// Only from this time on, in ms.
+    #[arg(long, value_name = "MS")]
+    pub from: Option<f64>,
+    /// Only until this time, in ms.
+    #[arg(long, value_name = "MS")]
+    pub to: Option<f64>,
+    /// Only lines with this text in them.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["way", "html", "summary"])]
+    pub grep: Option<String>,
+    /// At most this many events, or requests in a page.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Folder with the drivers' debug information, for names of functions.
+    #[arg(long, value_name = "DIR", default_value = "dist/x64")]
+    pub drivers: PathBuf,
 }
 
 /// Arguments of `run`.
@@ -100,4 +146,18 @@ pub struct Run {
 pub fn level(text: &str) -> Result<LevelFilter, String> {
     text.parse()
         .map_err(|_| "a level is off, error, warn, info, debug or trace".to_owned())
+}
+
+fn class(text: &str) -> Result<trace::Class, String> {
+    use trace::Class;
+    match text {
+        "name" => Ok(Class::Name),
+        "call" => Ok(Class::Call),
+        "kernel" => Ok(Class::Kernel),
+        "irp" => Ok(Class::Irp),
+        "disk" => Ok(Class::Disk),
+        "xen" => Ok(Class::Xen),
+        "backend" => Ok(Class::Backend),
+        _ => Err("a class is name, call, kernel, irp, disk, xen or backend".to_owned()),
+    }
 }

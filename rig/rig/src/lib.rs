@@ -20,5 +20,6 @@ pub mod recorder;
 pub mod report;
 pub mod run;
 pub mod selftest;
+pub mod view;
 pub mod wait;
 pub mod workload;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use rig::{
     cli::{Cli, Command},
-    faults, logger, placement, run, selftest,
+    faults, logger, placement, run, selftest, view,
 };
 
 fn main() -> ExitCode {
@@ -25,6 +25,9 @@ fn main() -> ExitCode {
             logger::start(options.log);
             faults::run(&options).map_err(|error| error.to_string())
         }
+        Command::Trace(options) => view::run(&options)
+            .map(|()| true)
+            .map_err(|error| error.to_string()),
     };
     match passed {
         Ok(true) => ExitCode::SUCCESS,

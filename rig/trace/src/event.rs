@@ -90,6 +90,12 @@ macro_rules! events {
         }
 
         impl<'a> Event<'a> {
+            /// What is known of its kind; `None` for one that this reader does not know.
+            pub fn kind(&self) -> Option<&'static Kind> {
+                let (number, _) = self.take_apart(|_| ());
+                Kind::ALL.iter().find(|kind| kind.number == number)
+            }
+
             /// Its number, its fields and its text.
             pub fn take_apart(&self, mut field: impl FnMut(u64)) -> (u16, Option<&'a str>) {
                 match *self {

@@ -99,7 +99,7 @@ fn find(open: &BTreeMap<u64, Open>, vdev: u64, operation: u64, sector: u64) -> u
 }
 
 /// The SCSI target of a virtual device, for xvda and its kin (`docs/misc/vbd-interface.txt`): major 202, or bit 28.
-fn target(vdev: u64) -> Option<u64> {
+pub fn target(vdev: u64) -> Option<u64> {
     match vdev {
         _ if vdev >> 28 == 1 => Some(vdev >> 8 & 0xf_ffff),
         _ if vdev >> 8 == 202 => Some(vdev >> 4 & 15),
