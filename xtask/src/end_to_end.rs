@@ -47,6 +47,10 @@ pub(crate) fn runs() -> Outcome {
             run: given_images,
         },
         Check {
+            name: "a run is traced and its requests are followed",
+            run: traced,
+        },
+        Check {
             name: "Ctrl-C ends a served disk in order",
             run: serve::interrupted,
         },
@@ -243,6 +247,57 @@ fn given_images(folder: &Folder) -> Result<()> {
     ensure!(
         before == (fs::read(&first)?, fs::read(&second)?),
         "an image has changed"
+    );
+    Ok(())
+}
+
+/// Every request of a trace ends, and one of them is followed through every layer, in a terminal and in a page.
+fn traced(folder: &Folder) -> Result<()> {
+    let (image, trace) = (folder.image("disk.img", 1 << 20)?, folder.path("run.trace"));
+    succeed(
+        rig_run()
+            .arg("--seconds=1")
+            .arg("--disk")
+            .arg(&image)
+            .arg("--trace")
+            .arg(&trace),
+        RUN,
+    )?;
+    let view = |arguments: &[&str]| {
+        let mut command = Command::new(rig::program());
+        succeed(command.arg("trace").arg(&trace).args(arguments), RUN)
+    };
+    let summary = view(&["--summary"])?;
+    ensure!(summary.contains(" requests ended, 0 are open"), "{summary}");
+    let reads = view(&[
+        "--device=xvda",
+        "--class=disk",
+        "--grep=READ(10)",
+        "--limit=1",
+    ])?;
+    let request = reads
+        .split_once("request ")
+        .and_then(|(_, rest)| rest.split_once(':'))
+        .with_context(|| format!("no read: {reads}"))?
+        .0;
+    let way = view(&["--way", request])?;
+    for word in [
+        "READ(10) of xvda",
+        "HwStartIo",
+        "takes read",
+        "answers okay",
+        "xenbus.sys!",
+        "completed: success",
+    ] {
+        ensure!(way.contains(word), "no {word:?} in:\n{way}");
+    }
+    let page = folder.path("page.html");
+    let path = page.to_str().context("a name")?;
+    view(&["--html", path])?;
+    let page = fs::read_to_string(&page)?;
+    ensure!(
+        page.contains(&format!("\"request\":{request},")),
+        "the page lacks request {request}"
     );
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Check, Folder, finish, rig_run, serve::Served, succeed};
-use crate::drivers;
+use crate::{drivers, rig};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -44,6 +44,10 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "arguments that make no sense",
         run: arguments,
+    },
+    Check {
+        name: "a trace that is none, cut off or has no such request",
+        run: traces,
     },
     Check {
         name: "NBD clients that vanish, lie and send garbage",
@@ -191,6 +195,30 @@ fn arguments(_: &Folder) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn traces(folder: &Folder) -> Result<()> {
+    let show = |file: &Path| {
+        let mut command = Command::new(rig::program());
+        command.arg("trace").arg(file);
+        command
+    };
+    let text = folder.path("text");
+    fs::write(&text, "What happened?")?;
+    refuses(&mut show(&text), &["text", "not a trace"])?;
+    // The file's start: its mark, version 1, one CPU, no seed, four words of 0 (rig/trace/src/record.rs).
+    let mut bytes = b"winpvtrc".to_vec();
+    for word in [1, 1, u64::MAX, 0, 0, 0, 0] {
+        bytes.extend_from_slice(&word.to_le_bytes());
+    }
+    let empty = folder.path("empty");
+    fs::write(&empty, &bytes)?;
+    refuses(show(&empty).args(["--way", "3"]), &["request 3"])?;
+    bytes.extend_from_slice(&[0; 5]);
+    let cut = folder.path("cut");
+    fs::write(&cut, &bytes)?;
+    refuses(&mut show(&cut), &["damaged"])?;
+    refuses(&mut show(&folder.path("missing")), &["missing"])
 }
 
 /// The client's part up to the first request: `IHAVEOPT`, NBD_OPT_EXPORT_NAME of the default disk.

@@ -15,7 +15,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{self, BufWriter, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use trace::{Event, Kind, Reader, Record, follow, reader::NotATrace};
@@ -257,7 +257,7 @@ impl View<'_> {
     }
 
     /// The page with the ways of the chosen requests.
-    fn page(&self, file: &PathBuf, out: &mut impl Write) -> Result<(), TraceError> {
+    fn page(&self, file: &Path, out: &mut impl Write) -> Result<(), TraceError> {
         let mut wanted: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
         let only = self.options.way;
         for (_, record, request) in self.chosen() {
@@ -289,7 +289,7 @@ impl View<'_> {
             ways: &ways,
         };
         page.write(file).map_err(|reason| TraceError::File {
-            path: file.clone(),
+            path: file.to_owned(),
             reason,
         })?;
         writeln!(out, "{}: {} requests", file.display(), ways.len())?;
