@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 
-use crate::{faults::Faults, nbd::Address};
+use crate::{
+    faults::Faults,
+    nbd::Address,
+    scenario::{Scenario, explore::Explore},
+};
 
 /// Boots Windows PV drivers on Linux, against a model of Xen, and uses the disks they serve.
 #[derive(Debug, Parser)]
@@ -29,6 +33,8 @@ pub enum Command {
     /// Without --disk a demonstration disk is made (out/run/disk.img), written at random and compared.
     /// The images of --disk are only read, unless --nbd lets clients write.
     Run(Run),
+    /// Run scenarios by many seeds, and show which seeds fail.
+    Explore(Explore),
     /// Let memory, hypercalls, events, xenstored, power or the backend fail, and see what the drivers do.
     Faults(Faults),
     /// Run the cases of rig-selftest.sys: what the rig's kernel functions do against what is documented.
@@ -137,6 +143,9 @@ pub struct Run {
     /// Run on one host thread in virtual time, with every choice made by this seed: the same seed does the same again.
     #[arg(long, value_name = "N", conflicts_with = "nbd")]
     pub seed: Option<u64>,
+    /// Run a scenario on a machine of its own instead; needs --seed.
+    #[arg(long, value_name = "NAME", requires = "seed", conflicts_with_all = ["disks", "json"])]
+    pub scenario: Option<Scenario>,
     /// How long the random I/O lasts, in the machine's time.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub seconds: u64,

@@ -19,6 +19,7 @@ pub mod port_disk;
 pub mod recorder;
 pub mod report;
 pub mod run;
+pub mod scenario;
 pub mod selftest;
 pub mod view;
 pub mod wait;

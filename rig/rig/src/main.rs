@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use log::LevelFilter;
 use rig::{
     cli::{Cli, Command},
     faults, logger, placement, run, selftest, view,
@@ -16,6 +17,11 @@ fn main() -> ExitCode {
                 placement::fix();
             }
             run::run(&options).map_err(|error| error.to_string())
+        }
+        Command::Explore(options) => {
+            placement::fix();
+            logger::start(LevelFilter::Off);
+            explore::run(&options).map_err(|error| error.to_string())
         }
         Command::Selftest(options) => {
             logger::start(options.log);

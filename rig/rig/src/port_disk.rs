@@ -26,6 +26,15 @@ pub fn all() -> Vec<Arc<PortDisk>> {
         .collect()
 }
 
+/// The disk of a target, named after it.
+pub fn of_target(target: u32) -> Option<Arc<PortDisk>> {
+    let disks = storport_host::disks();
+    let disk = disks
+        .into_iter()
+        .find(|disk| u32::from(disk.target()) == target)?;
+    Some(Arc::new(PortDisk::new(target as usize, disk)))
+}
+
 impl PortDisk {
     fn new(index: usize, disk: Arc<storport_host::Disk>) -> Self {
         let found = disk.info();

@@ -23,6 +23,8 @@ use crate::{
     port_disk::PortDisk,
     recorder,
     report::{self, Check, Report},
+    scenario::{self, Job, Scenario},
+    wait,
     workload::{self, Failure, Pattern, Reference},
 };
 
@@ -80,6 +82,9 @@ pub enum RunError {
 pub fn run(options: &Run) -> Result<bool, RunError> {
     let started = Instant::now();
     let packages = Packages::read(&options.drivers)?;
+    if let (Some(scenario), Some(seed)) = (options.scenario, options.seed) {
+        return play(options, scenario, seed, &packages);
+    }
     let demonstration = options.disks.is_empty();
     let paths = if demonstration {
         vec![PathBuf::from(DEMO_IMAGE)]
@@ -149,6 +154,33 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
             .map_err(fail)?;
     }
     Ok(report.passed)
+}
+
+/// `--scenario`.
+fn play(
+    options: &Run,
+    scenario: Scenario,
+    seed: u64,
+    packages: &Packages,
+) -> Result<bool, RunError> {
+    let started = Instant::now();
+    let verdict = scenario::run(Job {
+        scenario,
+        seed,
+        cpus: options.cpus,
+        packages,
+        trace: open_trace(options)?,
+    });
+    let name = scenario.name();
+    match &verdict {
+        Ok(()) => println!(
+            "OK: {name} by seed {seed}, {:.1} ms of the machine's time in {:.2} s",
+            wait::now().as_secs_f64() * 1000.0,
+            started.elapsed().as_secs_f64()
+        ),
+        Err(why) => println!("FAILED: {name} by seed {seed}: {why}"),
+    }
+    Ok(verdict.is_ok())
 }
 
 /// The file of `--trace`, and the classes of events that go there.

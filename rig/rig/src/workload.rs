@@ -154,6 +154,17 @@ impl Pattern {
         self.times[(block - self.first) as usize]
     }
 
+    /// Bytes in a block.
+    pub fn block_size(&self) -> usize {
+        self.block_size
+    }
+
+    /// Nothing is known of these blocks any more.
+    pub fn forget(&mut self, block: u64, blocks: u32) {
+        let start = (block - self.first) as usize;
+        self.times[start..start + blocks as usize].fill(0);
+    }
+
     /// Compares the blocks that were written with the bytes of the image file. Returns how many there are.
     pub fn compare(&self, image: &mut (impl Read + Seek), name: &str) -> Result<u64, Failure> {
         let mut bytes = vec![0; self.block_size];
