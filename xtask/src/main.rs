@@ -43,6 +43,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run scenarios by many seeds, and show which seeds fail and how to see them again.
+    ///
+    /// Arguments go to the rig; `./x explore --help` lists them (--scenario, --seeds, --first, --cpus, --jobs).
+    #[command(disable_help_flag = true)]
+    Explore {
+        /// Arguments for the rig.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Let memory, hypercalls, events, xenstored, power or the backend fail, and see what the drivers do.
     ///
     /// Arguments go to the rig; `./x faults --help` lists them (list, run, alloc, hypercall, event, store, act).
@@ -85,6 +94,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run { arguments } => rig::run("run", rig::Profile::Fast, &arguments),
+        Command::Explore { arguments } => rig::run("explore", rig::Profile::Fast, &arguments),
         Command::Selftest { arguments } => selftest::run(&arguments),
         Command::Faults { arguments } => rig::run("faults", rig::Profile::Checked, &arguments),
         Command::Trace { arguments } => rig::trace(&arguments),
