@@ -6,7 +6,9 @@ use clap::Parser;
 use log::LevelFilter;
 use rig::{
     cli::{Cli, Command},
-    faults, logger, placement, run, selftest, view,
+    faults, logger, placement, run,
+    scenario::explore,
+    selftest, view,
 };
 
 fn main() -> ExitCode {
