@@ -121,6 +121,12 @@ pub unsafe trait Platform: Sync {
         None
     }
 
+    /// Whether drivers run in ring 0, where each of their instructions does what it is there for: nothing in an image is
+    /// replaced.
+    fn is_native(&self) -> bool {
+        false
+    }
+
     /// Code that drivers call in place of a hypercall instruction: it takes the registers of the instruction, and changes
     /// nothing but what the instruction does. `None` where every hypercall should trap.
     fn hypercall_entry(&self) -> Option<usize> {

@@ -322,6 +322,7 @@ fn pci_function() -> PciFunction {
         bus: device.bus,
         slot: device.slot << 3,
         config: device.config,
+        space: None,
         io_bar: Some(Bar {
             start: u64::from(port),
             length: u32::from(ports),

@@ -12,8 +12,57 @@ pub type Context = *mut u8;
 ///
 /// # Safety
 /// `save` is writable; `to` was saved by this function or made by [`prepare`], and is resumed once.
+#[cfg(target_feature = "sse2")]
+pub unsafe fn switch(save: *mut Context, to: Context) {
+    // SAFETY: the caller's promise.
+    unsafe { switch_general(save, to) }
+}
+
+/// Saves the current fiber to `*save` and resumes `to`. Returns when something switches back.
+///
+/// For a kernel that is compiled without SSE: it does not know that functions with the Windows convention keep XMM6–15,
+/// which the drivers do use.
+///
+/// # Safety
+/// `save` is writable; `to` was saved by this function or made by [`prepare`], and is resumed once.
+#[cfg(not(target_feature = "sse2"))]
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn switch(save: *mut Context, to: Context) {
+    naked_asm!(
+        "sub rsp, 168",
+        "movaps [rsp], xmm6",
+        "movaps [rsp + 16], xmm7",
+        "movaps [rsp + 32], xmm8",
+        "movaps [rsp + 48], xmm9",
+        "movaps [rsp + 64], xmm10",
+        "movaps [rsp + 80], xmm11",
+        "movaps [rsp + 96], xmm12",
+        "movaps [rsp + 112], xmm13",
+        "movaps [rsp + 128], xmm14",
+        "movaps [rsp + 144], xmm15",
+        "call {general}",
+        "movaps xmm6, [rsp]",
+        "movaps xmm7, [rsp + 16]",
+        "movaps xmm8, [rsp + 32]",
+        "movaps xmm9, [rsp + 48]",
+        "movaps xmm10, [rsp + 64]",
+        "movaps xmm11, [rsp + 80]",
+        "movaps xmm12, [rsp + 96]",
+        "movaps xmm13, [rsp + 112]",
+        "movaps xmm14, [rsp + 128]",
+        "movaps xmm15, [rsp + 144]",
+        "add rsp, 168",
+        "ret",
+        general = sym switch_general,
+    )
+}
+
+/// As [`switch`], general registers only.
+///
+/// # Safety
+/// See [`switch`].
+#[unsafe(naked)]
+unsafe extern "sysv64" fn switch_general(save: *mut Context, to: Context) {
     naked_asm!(
         "push rbp",
         "push rbx",

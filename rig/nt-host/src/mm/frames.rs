@@ -117,6 +117,18 @@ pub fn allocate_below(count: u64, limit: u64) -> Option<Frame> {
     with(|bitmap| bitmap.allocate(count, limit))
 }
 
+/// Takes `count` free frames from `start` out of use for ever: what a platform keeps for itself. Frames beyond the RAM do
+/// not count.
+pub fn reserve(start: Frame, count: u64) {
+    with(|bitmap| {
+        for frame in start..start.saturating_add(count).min(bitmap.frames) {
+            if !bitmap.get(frame) {
+                bitmap.set(frame, true);
+            }
+        }
+    });
+}
+
 /// Gives `count` frames from `start` back. Frees that go wrong are the executive's own fault and panic.
 pub fn free(start: Frame, count: u64) {
     with(|bitmap| {

@@ -283,7 +283,11 @@ fn build(
     let mut memory = Memory::map(name, &layout, bytes, extra)?;
     bind(name, id, &layout, &mut memory)?;
     set_cookie(&layout, &mut memory);
-    let patched = insn::patch(&layout, memory.bytes(), platform().is_seeded());
+    let patched = if platform().is_native() {
+        Vec::new()
+    } else {
+        insn::patch(&layout, memory.bytes(), platform().is_seeded())
+    };
     if let Some(entry) = platform().hypercall_entry() {
         let start = layout.end() as usize + thunks;
         detour::install(&mut memory, &layout, &patched, start, entry);

@@ -51,6 +51,8 @@ pub struct PciFunction {
     pub slot: u8,
     /// Configuration space.
     pub config: [u8; 256],
+    /// The real configuration space, where there is one: it takes the place of `config` once the function is described.
+    pub space: Option<Arc<dyn Config>>,
     /// I/O ports.
     pub io_bar: Option<Bar>,
     /// Memory.
@@ -346,7 +348,10 @@ fn describe(bridge: *mut DEVICE_OBJECT, function: &PciFunction) -> Child {
         location: format!("PCI bus {}, device {number}, function {sub}", function.bus),
         bus: (GUID_BUS_TYPE_PCI, PCIBus, function.bus.into()),
         requirements: requirements(function),
-        config: Some(Arc::new(Space(Mutex::new(function.config)))),
+        config: Some(match &function.space {
+            Some(space) => Arc::clone(space),
+            None => Arc::new(Space(Mutex::new(function.config))),
+        }),
     }
 }
 

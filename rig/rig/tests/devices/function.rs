@@ -59,6 +59,7 @@ fn function() -> PciFunction {
         bus: 0,
         slot: 3 << 3,
         config,
+        space: None,
         io_bar: Some(IO),
         mem_bar: Some(MEMORY),
         gsi: 20,

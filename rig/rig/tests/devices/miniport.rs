@@ -281,6 +281,7 @@ fn boot() -> Arc<Disk> {
         bus: 0,
         slot: 3 << 3,
         config,
+        space: None,
         io_bar: None,
         mem_bar: None,
         gsi: 0,

@@ -1,0 +1,42 @@
+//! The end of a run.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
+
+use crate::{console, cpu, xen};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every step of the job did what it should.
+    Passed,
+    /// A step failed.
+    Failed,
+    /// A driver broke a rule.
+    BugCheck,
+    /// The kernel itself failed.
+    Broken,
+}
+
+/// This is the control domain: when it reboots, so does the machine, and QEMU ends.
+pub static REBOOTS: AtomicBool = AtomicBool::new(false);
+
+/// Says how the run ended, and powers off.
+pub fn now(verdict: Verdict) -> ! {
+    static ENDED: AtomicBool = AtomicBool::new(false);
+    if ENDED.swap(true, Ordering::AcqRel) {
+        cpu::stop_for_ever();
+    }
+    let word = match verdict {
+        Verdict::Passed => "passed",
+        Verdict::Failed | Verdict::BugCheck | Verdict::Broken => "failed",
+    };
+    let reason = match verdict {
+        _ if REBOOTS.load(Ordering::Acquire) => SHUTDOWN_REBOOT,
+        Verdict::Passed | Verdict::Failed => SHUTDOWN_POWEROFF,
+        Verdict::BugCheck | Verdict::Broken => SHUTDOWN_CRASH,
+    };
+    console::last_line(format_args!("done {word}"));
+    xen::shutdown(reason)
+}
