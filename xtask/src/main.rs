@@ -14,8 +14,9 @@ mod seal;
 mod selftest;
 mod test;
 mod toolchain;
+mod xen_guest;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -83,6 +84,14 @@ enum Command {
     ///
     /// The last line is "N passed, N failed"; the exit code is 0 when nothing failed.
     Test(test::Options),
+    /// Build the kernel that runs the drivers as a guest of a real Xen, and its boot module for a job.
+    ///
+    /// Writes target/xen-guest/: xen-guest.elf (xl's kernel= of a PVH domain), xen-guest-hvm.elf (firmware_override= of an
+    /// HVM one) and job.cpio (ramdisk=, or bios_path_override=). docs/XEN.md has the job's steps.
+    XenGuest {
+        /// The job: a file with a step per line.
+        job: PathBuf,
+    },
     /// Check the driver images in dist/x64 (a stage of `test`).
     CheckImages,
     /// Remove everything that was built: target/, dist/, out/.
@@ -100,6 +109,7 @@ fn main() -> ExitCode {
         Command::Trace { arguments } => rig::trace(&arguments),
         Command::Build => drivers::build_and_say(),
         Command::Test(options) => return test::run(&options),
+        Command::XenGuest { job } => xen_guest::build_and_say(&job),
         Command::CheckImages => image::check_all_and_say(),
         Command::Clean => clean::run(),
         Command::Help => {

@@ -124,6 +124,11 @@ const STAGES: &[Stage] = &[
         run: lint_windows,
     },
     Stage {
+        name: "lint kernel",
+        what: "clippy on the kernel that runs the drivers on a real Xen",
+        run: lint_kernel,
+    },
+    Stage {
         name: "build",
         what: "the drivers and the rig",
         run: build,
@@ -252,6 +257,11 @@ fn lint_windows() -> Result<Report> {
         }
     }
     process::run("lint windows", command.args(["--", "-Dwarnings"])).map(Report::of_program)
+}
+
+fn lint_kernel() -> Result<Report> {
+    let mut command = Toolchain::current().cargo_for_kernel("clippy");
+    process::run("lint kernel", command.args(["--", "-Dwarnings"])).map(Report::of_program)
 }
 
 fn unit() -> Result<Report> {

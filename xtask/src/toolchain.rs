@@ -12,6 +12,9 @@ use std::{
 /// The target of every driver.
 pub(crate) const TARGET: &str = "x86_64-pc-windows-msvc";
 
+/// The target of the kernel that runs the drivers on a real Xen.
+pub(crate) const KERNEL_TARGET: &str = "x86_64-unknown-none";
+
 /// Debian's copy of the standard library's source.
 const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library";
 
@@ -90,6 +93,34 @@ impl Toolchain {
                 "CARGO_TARGET_X86_64_PC_WINDOWS_MSVC_RUSTFLAGS",
                 flags.collect::<Vec<_>>().join(" "),
             );
+        command
+    }
+
+    /// `cargo SUBCOMMAND` for the kernel of rig/xen-guest. The flags it needs are in .cargo/config.toml.
+    pub(crate) fn cargo_for_kernel(self, subcommand: &str) -> Command {
+        let mut command = self.cargo(subcommand);
+        for outside in [
+            "RUSTFLAGS",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_INCREMENTAL",
+            "CARGO_BUILD_RUSTFLAGS",
+        ] {
+            command.env_remove(outside);
+        }
+        command.args(["--target", KERNEL_TARGET, "--profile", "kernel"]);
+        command.args(["--package", "xen-guest", "--features", "kernel"]);
+        if self == Self::Debian {
+            command.args([
+                "-Zbuild-std=core,compiler_builtins,alloc",
+                "-Zbuild-std-features=compiler-builtins-mem",
+            ]);
+        }
+        let linker = if self == Self::Debian {
+            "ld.lld-22"
+        } else {
+            "rust-lld"
+        };
+        command.env("CARGO_TARGET_X86_64_UNKNOWN_NONE_LINKER", linker);
         command
     }
 

@@ -58,7 +58,7 @@ extern "sysv64" fn kernel_main(start_info: u64) -> ! {
     cpu::apic::initialise(0);
     cpu::apic::measure();
     let cpus = xen::vcpus(cpu::MOST);
-    GUEST.describe(cpus, layout.ram_end, pci.memory_end());
+    GUEST.describe(cpus, layout.ram_end, memory::SPECIAL.1);
     hello(&start, &pci, cpus, layout.ram_end);
 
     nt_host::init(
@@ -100,6 +100,7 @@ fn map(layout: &memory::Layout, pci: &pci::Platform) {
         (low_end, layout.kernel.start),
         (layout.kernel.end, layout.ram_end / PAGE * PAGE),
         pci.memory(),
+        memory::SPECIAL,
     ];
     memory::paging::initialise(&identity, &view);
 }

@@ -11,8 +11,6 @@ use nt_host::pnp::{Bar, PciFunction};
 use nt_host::sync::Mutex;
 use xen_abi::platform::{PCI_CLASS, PCI_DEVICE, PCI_VENDOR};
 
-use crate::memory::PAGE;
-
 /// Where its ports go.
 const IO_BASE: u16 = 0xC000;
 const IO_SIZE: u32 = 0x100;
@@ -82,12 +80,7 @@ impl Platform {
 
     /// Its memory, start and end.
     pub fn memory(&self) -> (u64, u64) {
-        (MEMORY_BASE, self.memory_end())
-    }
-
-    /// Behind the last address that anything of the machine's has.
-    pub fn memory_end(&self) -> u64 {
-        (MEMORY_BASE + u64::from(MEMORY_SIZE)).next_multiple_of(PAGE)
+        (MEMORY_BASE, MEMORY_BASE + u64::from(MEMORY_SIZE))
     }
 
     /// What the executive's bus shows.

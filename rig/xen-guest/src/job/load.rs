@@ -194,7 +194,7 @@ impl Load<'_> {
             {
                 continue;
             }
-            let op = if self.next_random() % 2 == 0 {
+            let op = if self.next_random().is_multiple_of(2) {
                 Op::Read
             } else {
                 Op::Write

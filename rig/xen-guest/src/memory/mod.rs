@@ -19,6 +19,9 @@ use crate::boot::{self, Range};
 pub const DIRECT: u64 = 0xFFFF_8000_0000_0000;
 /// Size of a page.
 pub const PAGE: u64 = 4096;
+/// Where the toolstack puts the pages of xenstore and the console, and the end of the executive's view: the region of
+/// special pages ends at frame 0xFF000 (xen/tools/libs/guest: `X86_HVM_END_SPECIAL_REGION`).
+pub const SPECIAL: (u64, u64) = (0xFEF0_0000, 0xFF00_0000);
 /// What the heap gets, in bytes.
 const HEAP: u64 = 24 << 20;
 /// The loader's structures are small and lie together: this much from the start of one.

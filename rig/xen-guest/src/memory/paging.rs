@@ -163,7 +163,7 @@ pub fn map(frames: &[u64], protection: Protection) -> Option<u64> {
     let base = WINDOW + first as u64 * PAGE;
     let _changes = CHANGES.lock();
     for (address, frame) in (base..).step_by(PAGE as usize).zip(frames) {
-        set(address, frame * PAGE | bits(protection));
+        set(address, (frame * PAGE) | bits(protection));
     }
     Some(base)
 }
