@@ -41,6 +41,7 @@ pub struct Frame {
 global_asm!(
     ".section .text.interrupt, \"ax\"",
     ".balign 16",
+    ".globl interrupt_stubs",
     "interrupt_stubs:",
     ".set vector, 0",
     ".rept 256",
