@@ -185,7 +185,7 @@ pub const PLUGPLAY_REGKEY_DRIVER: u32 = 2;
 // DEVICE_REGISTRY_PROPERTY, for IoGetDeviceProperty.
 pub const DevicePropertyDeviceDescription: i32 = 0;
 pub const DevicePropertyHardwareID: i32 = 1;
-pub const DevicePropertyClassName: i32 = 4;
+pub const DevicePropertyClassName: i32 = 5;
 pub const DevicePropertyDriverKeyName: i32 = 7;
 pub const DevicePropertyFriendlyName: i32 = 9;
 pub const DevicePropertyLocationInformation: i32 = 10;

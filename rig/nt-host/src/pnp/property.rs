@@ -23,7 +23,7 @@ use crate::verifier::Rule;
 
 /// DEVICE_REGISTRY_PROPERTY's members that nt-sys has no use for (wdm.h).
 const DEVICE_PROPERTY_COMPATIBLE_IDS: i32 = 2;
-const DEVICE_PROPERTY_CLASS_GUID: i32 = 5;
+const DEVICE_PROPERTY_CLASS_GUID: i32 = 6;
 const DEVICE_PROPERTY_MANUFACTURER: i32 = 8;
 const DEVICE_PROPERTY_LEGACY_BUS_TYPE: i32 = 13;
 const DEVICE_PROPERTY_UI_NUMBER: i32 = 17;
