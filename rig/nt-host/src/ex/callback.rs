@@ -2,9 +2,11 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use nt_sys::{
     BOOLEAN, NTSTATUS, OBJECT_ATTRIBUTES, PASSIVE_LEVEL, PVOID, STATUS_INSUFFICIENT_RESOURCES,
@@ -28,23 +30,44 @@ pub static CALLBACK: ObjectType = ObjectType {
 
 /// The body of a callback object.
 struct Callback {
-    registrations: Mutex<Vec<Registration>>,
+    /// Whether more than one routine may register.
+    multiple: bool,
+    registrations: Mutex<Vec<Arc<Registration>>>,
 }
 
-#[derive(Clone, Copy)]
+/// What `ExRegisterCallback`'s handle stands for.
 struct Registration {
     id: usize,
+    object: Object,
     routine: Routine,
-    context: PVOID,
+    context: usize,
+    /// Calls of the routine that have not returned.
+    calls: AtomicUsize,
 }
 
-struct Named(NonNull<Callback>);
-// SAFETY: callback objects may be used from any thread; the entry owns a reference.
-unsafe impl Send for Named {}
+/// A callback object that someone holds a reference of.
+#[derive(Clone, Copy)]
+struct Object(NonNull<Callback>);
+// SAFETY: callback objects may be used from any thread; the owner of the value owns a reference.
+unsafe impl Send for Object {}
+// SAFETY: as above.
+unsafe impl Sync for Object {}
 
 /// Callback objects with a name; they live as long as the machine.
-static NAMED: Mutex<BTreeMap<String, Named>> = Mutex::new(BTreeMap::new());
-static NEXT: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(1);
+static NAMED: Mutex<BTreeMap<String, Object>> = Mutex::new(BTreeMap::new());
+/// Every registration, by its handle.
+static REGISTERED: Mutex<BTreeMap<usize, Arc<Registration>>> = Mutex::new(BTreeMap::new());
+static NEXT: AtomicUsize = AtomicUsize::new(1);
+
+/// The callback objects that Windows makes at boot (Microsoft Learn, "Using a System-Defined Callback Object").
+const OF_THE_SYSTEM: [&str; 3] = [
+    "\\callback\\powerstate",
+    "\\callback\\setsystemtime",
+    "\\callback\\processoradd",
+];
+
+/// How long ExUnregisterCallback sleeps between two looks at a routine that runs, in 100 ns units.
+const LOOK: u64 = 1_000;
 
 /// # Safety
 /// `body` is a callback object's that nothing uses any more.
@@ -61,7 +84,7 @@ pub unsafe extern "win64" fn ExCreateCallback(
     object: *mut PVOID,
     attributes: *const OBJECT_ATTRIBUTES,
     create: BOOLEAN,
-    _allow_multiple: BOOLEAN,
+    allow_multiple: BOOLEAN,
 ) -> NTSTATUS {
     bugcheck::irql_at_most("ExCreateCallback", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
@@ -78,12 +101,12 @@ pub unsafe extern "win64" fn ExCreateCallback(
             unsafe { ob::reference(body.cast()) };
             body
         }
-        // Windows makes the power state's and a few others at boot.
-        None if create == 0 && !name.starts_with("\\callback\\") => {
+        None if create == 0 && !OF_THE_SYSTEM.contains(&name.as_str()) => {
             return STATUS_OBJECT_NAME_NOT_FOUND;
         }
         None => {
             let fresh = Callback {
+                multiple: allow_multiple != 0 || OF_THE_SYSTEM.contains(&name.as_str()),
                 registrations: Mutex::new(Vec::new()),
             };
             let Some(body) = ob::create(&CALLBACK, fresh) else {
@@ -92,7 +115,7 @@ pub unsafe extern "win64" fn ExCreateCallback(
             if !name.is_empty() {
                 // SAFETY: the object was just made; the table's reference is its own.
                 unsafe { ob::reference(body.cast()) };
-                NAMED.lock().insert(name, Named(body));
+                NAMED.lock().insert(name, Object(body));
             }
             body
         }
@@ -122,28 +145,47 @@ pub unsafe extern "win64" fn ExRegisterCallback(
     let Some(routine) = routine else {
         return null_mut();
     };
-    let id = NEXT.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
     // SAFETY: the caller's promise.
     let callback = unsafe { body(object) };
-    callback.registrations.lock().push(Registration {
+    let Some(object) = NonNull::new(object.cast::<Callback>()) else {
+        return null_mut();
+    };
+    let mut registrations = callback.registrations.lock();
+    if !callback.multiple && !registrations.is_empty() {
+        return null_mut();
+    }
+    // SAFETY: the caller's promise; the registration's reference is given back when it ends.
+    unsafe { ob::reference(object.cast()) };
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let registration = Arc::new(Registration {
         id,
+        object: Object(object),
         routine,
-        context,
+        context: context as usize,
+        calls: AtomicUsize::new(0),
     });
+    registrations.push(registration.clone());
+    drop(registrations);
+    REGISTERED.lock().insert(id, registration);
     id as PVOID
 }
 
-/// Microsoft Learn: ExUnregisterCallback.
+/// Microsoft Learn: ExUnregisterCallback; the routine does not run any more when this returns.
 pub extern "win64" fn ExUnregisterCallback(registration: PVOID) {
     bugcheck::irql_at_most("ExUnregisterCallback", nt_sys::APC_LEVEL);
-    for named in NAMED.lock().values() {
-        // SAFETY: the table holds a reference, so the object lives.
-        let callback = unsafe { named.0.as_ref() };
-        callback
-            .registrations
-            .lock()
-            .retain(|entry| entry.id as PVOID != registration);
+    let Some(registration) = REGISTERED.lock().remove(&(registration as usize)) else {
+        return;
+    };
+    // SAFETY: the registration holds a reference.
+    let callback = unsafe { registration.object.0.as_ref() };
+    let mut registrations = callback.registrations.lock();
+    registrations.retain(|entry| entry.id != registration.id);
+    drop(registrations);
+    while registration.calls.load(Ordering::Acquire) != 0 {
+        crate::ke::wait::delay(LOOK);
     }
+    // SAFETY: the reference that the registration held.
+    unsafe { ob::dereference(registration.object.0.cast()) };
 }
 
 /// Microsoft Learn: ExNotifyCallback.
@@ -151,11 +193,18 @@ pub extern "win64" fn ExUnregisterCallback(registration: PVOID) {
 /// # Safety
 /// `object` is a live callback object; its routines take these arguments.
 pub unsafe extern "win64" fn ExNotifyCallback(object: PVOID, first: PVOID, second: PVOID) {
-    // SAFETY: the caller's promise.
-    let entries: Vec<Registration> = unsafe { body(object) }.registrations.lock().clone();
+    let entries = {
+        // SAFETY: the caller's promise.
+        let registrations = unsafe { body(object) }.registrations.lock();
+        for entry in registrations.iter() {
+            entry.calls.fetch_add(1, Ordering::AcqRel);
+        }
+        registrations.clone()
+    };
     for entry in entries {
         // SAFETY: the driver registered this routine and context.
-        unsafe { (entry.routine)(entry.context, first, second) };
+        unsafe { (entry.routine)(entry.context as PVOID, first, second) };
+        entry.calls.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
