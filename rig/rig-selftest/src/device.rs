@@ -4,17 +4,42 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::settings::Settings;
+use crate::stage::{self, Scene};
 use crate::support::{Pool, TAG, Thread, wait};
 use crate::wdk::*;
 use crate::{cases, suite};
 
-/// What a device of this driver is; its extension.
-#[repr(C)]
-pub struct Extension {
-    pub lower: *mut DEVICE_OBJECT,
-    pub pdo: *mut DEVICE_OBJECT,
+/// What a device of this driver is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The function device of the root-enumerated device.
+    Root,
+    /// One of a stack of devices that a case has made.
+    Stage,
 }
 
+/// What is known of a device.
+#[repr(C)]
+pub struct Extension {
+    pub kind: Kind,
+    pub lower: *mut DEVICE_OBJECT,
+    pub pdo: *mut DEVICE_OBJECT,
+    /// Of a stage's device.
+    pub scene: *const Scene,
+}
+
+impl Extension {
+    pub const fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            lower: null_mut(),
+            pdo: null_mut(),
+            scene: core::ptr::null(),
+        }
+    }
+}
+
+static DRIVER: AtomicPtr<DRIVER_OBJECT> = AtomicPtr::new(null_mut());
 static ROOT: AtomicPtr<DEVICE_OBJECT> = AtomicPtr::new(null_mut());
 static SERVICE_KEY: AtomicPtr<ServiceKey> = AtomicPtr::new(null_mut());
 static RUNNER: AtomicPtr<core::ffi::c_void> = AtomicPtr::new(null_mut());
@@ -25,6 +50,11 @@ static SETTINGS: AtomicPtr<Settings> = AtomicPtr::new(null_mut());
 struct ServiceKey {
     string: UNICODE_STRING,
     units: [u16; 128],
+}
+
+/// This driver's object.
+pub fn driver() -> *mut DRIVER_OBJECT {
+    DRIVER.load(Ordering::SeqCst)
 }
 
 /// The function device of the root-enumerated device.
@@ -46,6 +76,7 @@ pub fn extension<'a>(device: *mut DEVICE_OBJECT) -> &'a mut Extension {
 /// # Safety
 /// The arguments are those of DriverEntry.
 pub unsafe fn entry(driver: *mut DRIVER_OBJECT, path: *mut UNICODE_STRING) -> NTSTATUS {
+    DRIVER.store(driver, Ordering::SeqCst);
     let Ok(mut settings) = Pool::<Settings>::zeroed() else {
         return STATUS_INSUFFICIENT_RESOURCES;
     };
@@ -64,6 +95,7 @@ pub unsafe fn entry(driver: *mut DRIVER_OBJECT, path: *mut UNICODE_STRING) -> NT
     object.MajorFunction[usize::from(IRP_MJ_PNP)] = Some(pnp);
     object.MajorFunction[usize::from(IRP_MJ_POWER)] = Some(power);
     object.MajorFunction[usize::from(IRP_MJ_SYSTEM_CONTROL)] = Some(pass);
+    object.MajorFunction[usize::from(IRP_MJ_INTERNAL_DEVICE_CONTROL)] = Some(stage::dispatch);
     // SAFETY: a driver object's extension lives with it.
     unsafe { (*object.DriverExtension).AddDevice = Some(add_device) };
     STATUS_SUCCESS
@@ -97,7 +129,11 @@ unsafe extern "system" fn add_device(
         IoDeleteDevice(device);
         return STATUS_NO_SUCH_DEVICE;
     }
-    *extension(device) = Extension { lower, pdo };
+    *extension(device) = Extension {
+        lower,
+        pdo,
+        ..Extension::new(Kind::Root)
+    };
     ROOT.store(device, Ordering::SeqCst);
     // SAFETY: the device was just made.
     unsafe { (*device).Flags &= !DO_DEVICE_INITIALIZING };
@@ -144,6 +180,10 @@ unsafe extern "system" fn power(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NT
 }
 
 unsafe extern "system" fn pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    if extension(device).kind == Kind::Stage {
+        // SAFETY: the same arguments.
+        return unsafe { stage::dispatch(device, irp) };
+    }
     match IoGetCurrentIrpStackLocation(irp).MinorFunction {
         IRP_MN_START_DEVICE => {
             let mut status = forward_and_wait(device, irp);

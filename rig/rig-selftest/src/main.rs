@@ -23,6 +23,7 @@ mod cases;
 mod device;
 mod guard;
 mod settings;
+mod stage;
 mod support;
 mod wdk;
 

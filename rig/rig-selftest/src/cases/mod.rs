@@ -2,8 +2,10 @@
 
 mod dpcs;
 mod events;
+mod irps;
 mod locks;
 mod memory;
+mod objects;
 mod processors;
 mod registry;
 pub mod self_check;
@@ -24,4 +26,6 @@ pub static GROUPS: &[&Group] = &[
     &timers::GROUP,
     &dpcs::GROUP,
     &registry::GROUP,
+    &objects::GROUP,
+    &irps::GROUP,
 ];

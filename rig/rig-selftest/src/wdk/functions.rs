@@ -431,6 +431,11 @@ unsafe extern "system" {
         lock: *mut KSPIN_LOCK,
     ) -> *mut LIST_ENTRY;
 
+    pub safe fn IoCreateNotificationEvent(
+        name: *const UNICODE_STRING,
+        handle: *mut HANDLE,
+    ) -> *mut KEVENT;
+
     // What the compiler calls on its own.
     fn memcpy(target: PVOID, source: PVOID, bytes: usize) -> PVOID;
     fn memmove(target: PVOID, source: PVOID, bytes: usize) -> PVOID;
