@@ -116,6 +116,11 @@ impl Store {
             return Ok(());
         }
         let pfn = xen_api::hvm_param(HvmParam::StorePfn)?;
+        // The control domain, and one that is built by hand, has no xenstored to talk to: Xen answers 0.
+        if pfn == 0 {
+            nt::error!("this domain has no xenstore");
+            return Err(NtStatus::NO_SUCH_DEVICE);
+        }
         let address = pfn.checked_shl(PAGE_SHIFT).ok_or(NtStatus::UNSUCCESSFUL)?;
         // SAFETY: the toolstack made the page for this client.
         let page = unsafe { IoMapping::map(address, PAGE_SIZE, Caching::Cached) }?;
