@@ -85,6 +85,7 @@ pub(crate) fn tables() -> impl Iterator<Item = &'static [Export]> {
         crate::ke::ipi::EXPORTS,
         crate::ke::irql::EXPORTS,
         crate::ke::mutex::EXPORTS,
+        crate::ke::raise::EXPORTS,
         crate::ke::rwlock::EXPORTS,
         crate::ke::spinlock::EXPORTS,
         crate::ke::thread::EXPORTS,
@@ -100,12 +101,14 @@ pub(crate) fn tables() -> impl Iterator<Item = &'static [Export]> {
         crate::pnp::property::EXPORTS,
         crate::po::EXPORTS,
         crate::rtl::ansi::EXPORTS,
+        crate::rtl::context::EXPORTS,
         crate::rtl::memory::EXPORTS,
         crate::rtl::printf::EXPORTS,
         crate::rtl::random::EXPORTS,
         crate::rtl::system::EXPORTS,
         crate::rtl::text::EXPORTS,
         crate::rtl::unicode::EXPORTS,
+        crate::rtl::unwind::EXPORTS,
     ]
     .into_iter()
 }

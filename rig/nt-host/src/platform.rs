@@ -137,6 +137,12 @@ pub unsafe trait Platform: Sync {
     /// reports use it before they read through a driver's pointer.
     fn readable(&self, address: u64, len: usize) -> bool;
 
+    /// What is at an address that cannot be accessed, as the end of a sentence: "which is the guard page of …".
+    fn describe(&self, address: u64) -> String {
+        let _ = address;
+        String::from("where nothing is")
+    }
+
     /// Ends the machine after a bug check with the given code. What was to say has gone through [`log`](Self::log).
     fn halt(&self, code: u32) -> !;
 }

@@ -396,12 +396,12 @@ fn a_routine_found_by_name_is_called_by_way_of_the_image() {
 
 #[test]
 fn a_null_pointer_is_reported() {
-    is_reported("null", 0x50, "reads 0x10, near the null pointer");
+    is_reported("null", 0x7e, "reads 0x10, near the null pointer");
 }
 
 #[test]
 fn a_call_of_nothing_is_reported_where_it_was_made() {
-    is_reported("call", 0x50, "calls 0x0, near the null pointer");
+    is_reported("call", 0x7e, "calls 0x0, near the null pointer");
 }
 
 #[test]
@@ -411,10 +411,10 @@ fn code_cannot_be_written() {
 
 #[test]
 fn traps_are_reported() {
-    is_reported("ud2", 0x1e, "executes ud2 or another illegal instruction");
+    is_reported("ud2", 0x7e, "executes ud2 or another illegal instruction");
     is_reported("fastfail", 0x139, "ends by __fastfail(2)");
-    is_reported("divide", 0x1e, "divides by zero");
-    is_reported("lgdt", 0x1e, "");
+    is_reported("divide", 0x7e, "divides by zero");
+    is_reported("lgdt", 0x7e, "");
 }
 
 #[test]

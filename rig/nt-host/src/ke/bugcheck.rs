@@ -22,6 +22,10 @@ use crate::verifier::Rule;
 // Microsoft Learn: "Bug check code reference".
 /// An exception that nothing handles.
 pub const KMODE_EXCEPTION_NOT_HANDLED: u32 = 0x1E;
+/// The same, below DISPATCH_LEVEL: all threads here are system threads.
+pub const SYSTEM_THREAD_EXCEPTION_NOT_HANDLED: u32 = 0x7E;
+/// An access, at DISPATCH_LEVEL or above, to memory that might be paged.
+pub const DRIVER_IRQL_NOT_LESS_OR_EQUAL: u32 = 0xD1;
 /// An access to memory that is not there.
 pub const PAGE_FAULT_IN_NONPAGED_AREA: u32 = 0x50;
 /// A kernel stack is exhausted.

@@ -71,6 +71,8 @@ pub struct Thread {
     pub(super) next: AtomicPtr<Thread>,
     /// The affinity mask set by the thread, 0 for none.
     pub(super) affinity: AtomicU64,
+    /// The exception that it handles, the innermost of several; on its stack.
+    pub(super) exceptions: AtomicPtr<super::exception::Dispatch>,
     /// The module whose code it runs, 0 for the executive.
     pub owner: u32,
     /// Threads are counted from 1.
@@ -115,6 +117,7 @@ impl Thread {
                 wait: AtomicU32::new(0),
                 next: AtomicPtr::new(null_mut()),
                 affinity: AtomicU64::new(0),
+                exceptions: AtomicPtr::new(null_mut()),
                 owner,
                 number: NUMBERS.fetch_add(1, Ordering::Relaxed),
                 stack: UnsafeCell::new(stack),

@@ -9,13 +9,14 @@ use nt_sys::{
     APC_LEVEL, BOOLEAN, DISPATCH_LEVEL, IRP, MDL, MDL_ALLOCATED_FIXED_SIZE,
     MDL_MAPPED_TO_SYSTEM_VA, MDL_PAGES_LOCKED, MDL_SOURCE_IS_NONPAGED_POOL,
     MM_ALLOCATE_FULLY_REQUIRED, MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS, MM_DONT_ZERO_ALLOCATION,
-    PFN_NUMBER, PHYSICAL_ADDRESS, PVOID,
+    NTSTATUS, PFN_NUMBER, PHYSICAL_ADDRESS, PVOID, STATUS_ACCESS_VIOLATION, STATUS_SUCCESS,
 };
 
-use super::address::{self, Alias};
+use super::address::{self, Alias, translate};
 use super::{PAGE_SIZE, frames, pool};
 use crate::exports;
 use crate::host::platform;
+use crate::ke::raise::raises_what_fails;
 use crate::ke::{bugcheck, poll, processor};
 use crate::platform::Protection;
 use crate::sync::Mutex;
@@ -316,16 +317,37 @@ pub unsafe extern "win64" fn MmUnmapLockedPages(base: PVOID, mdl: *mut MDL) {
     }
 }
 
-/// Microsoft Learn: MmProbeAndLockPages, for kernel buffers, which are never paged out here.
-///
 /// # Safety
-/// `mdl` describes a kernel buffer.
-pub unsafe extern "win64" fn MmProbeAndLockPages(mdl: *mut MDL, _mode: i8, _operation: i32) {
-    // SAFETY: the caller's promise.
-    unsafe { MmBuildMdlForNonPagedPool(mdl) };
+/// `mdl` is an MDL.
+unsafe extern "win64" fn probe_and_lock(mdl: *mut MDL, _mode: i8, _operation: i32) -> NTSTATUS {
     let (_, header) = checked(mdl, "MmProbeAndLockPages");
+    let start = header.StartVa as usize;
+    let pages = span(
+        start + header.ByteOffset as usize,
+        header.ByteCount as usize,
+    );
+    let is_there = |page: usize| {
+        let at = start.wrapping_add(page * PAGE_SIZE);
+        translate(at).is_some() && platform().readable(at as u64, 1)
+    };
+    if !(0..pages).all(is_there) {
+        return STATUS_ACCESS_VIOLATION;
+    }
+    // SAFETY: every page of the buffer is there.
+    unsafe { MmBuildMdlForNonPagedPool(mdl) };
     header.MdlFlags = header.MdlFlags & !MDL_SOURCE_IS_NONPAGED_POOL | MDL_PAGES_LOCKED;
     poll();
+    STATUS_SUCCESS
+}
+
+/// Microsoft Learn: MmProbeAndLockPages, for kernel buffers, which are never paged out here; raises
+/// STATUS_ACCESS_VIOLATION for what is no memory.
+///
+/// # Safety
+/// `mdl` is an MDL; called by a driver.
+#[unsafe(naked)]
+pub unsafe extern "win64" fn MmProbeAndLockPages(_mdl: *mut MDL, _mode: i8, _operation: i32) {
+    raises_what_fails!(probe_and_lock)
 }
 
 /// Microsoft Learn: MmUnlockPages.

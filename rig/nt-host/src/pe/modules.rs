@@ -90,14 +90,16 @@ impl Module {
 
     /// The function with unwind information that covers `rva`.
     pub fn function(&self, rva: u32) -> Option<RuntimeFunction> {
+        self.function_row(rva).copied()
+    }
+
+    /// As [`function`](Self::function), at an address that does not change.
+    pub fn function_row(&self, rva: u32) -> Option<&RuntimeFunction> {
         let functions = &self.layout.functions;
         let index = functions
             .partition_point(|function| function.begin <= rva)
             .checked_sub(1)?;
-        functions
-            .get(index)
-            .copied()
-            .filter(|function| rva < function.end)
+        functions.get(index).filter(|function| rva < function.end)
     }
 
     /// Whether `address` lies in its code.

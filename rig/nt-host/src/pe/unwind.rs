@@ -1,9 +1,12 @@
 //! Unwinding x64 frames by an image's `.pdata` and `.xdata` (Microsoft Learn: "x64 exception handling").
 
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register};
+
 use super::modules::Module;
 use crate::host::platform;
 
-/// A row of `.pdata`: a function, relative to the image.
+/// A row of `.pdata` (`RUNTIME_FUNCTION`): a function, relative to the image.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuntimeFunction {
     /// Its first byte.
@@ -53,10 +56,43 @@ pub fn read_stack(address: u64) -> Option<u64> {
     Some(unsafe { (address as *const u64).read_volatile() })
 }
 
+/// The vector registers XMM0 to XMM15, low half first.
+pub type Vectors = [[u64; 2]; 16];
+
+/// UNWIND_INFO.Flags: the function has a handler for exceptions.
+pub const UNW_FLAG_EHANDLER: u8 = 1;
+/// UNWIND_INFO.Flags: the function has a handler for unwinding.
+pub const UNW_FLAG_UHANDLER: u8 = 2;
+
+/// What is known of a frame besides its caller's registers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// The address by which handlers know the frame.
+    pub establisher: u64,
+    /// The function's handler of the kind that was asked for, and the data behind its address; relative to the image.
+    pub handler: Option<(u32, u32)>,
+}
+
 /// Steps from a frame of `module` to its caller. `None` when the information is damaged or the stack unreadable.
 pub fn step(module: &Module, registers: &mut Registers) -> Option<()> {
+    unwind(module, registers, None, 0).map(|_| ())
+}
+
+/// As [`step`], with vector registers where they matter. The frame's handler is reported if it is of a kind in `wanted`
+/// (`UNW_FLAG_*`) and the function is neither in its prolog nor in an epilog.
+pub fn unwind(
+    module: &Module,
+    registers: &mut Registers,
+    mut vectors: Option<&mut Vectors>,
+    wanted: u8,
+) -> Option<Frame> {
     let rva = u32::try_from(registers.rip.checked_sub(module.base() as u64)?).ok()?;
     let mut function = module.function(rva);
+    let mut frame = Frame {
+        establisher: registers.general[RSP],
+        handler: None,
+    };
+    let mut in_body = true;
     let mut first = true;
     for _ in 0..MAX_CHAIN {
         let Some(current) = function else { break };
@@ -67,20 +103,96 @@ pub fn step(module: &Module, registers: &mut Registers) -> Option<()> {
         } else {
             u32::MAX
         };
-        if info.apply(module, offset, registers)? {
-            return Some(());
+        if first {
+            in_body = offset >= info.prolog;
+            frame.establisher = info.establisher(module, offset, registers)?;
+            if in_body && leave(module, current, rva, registers) == Some(()) {
+                return Some(frame);
+            }
+        }
+        if info.apply(module, offset, registers, vectors.as_deref_mut())? {
+            return Some(frame);
         }
         first = false;
         function = info.chained(module);
+        if function.is_none() && in_body && info.flags & wanted != 0 {
+            let at = info.after_codes();
+            let handler = module.read_bytes(at).map(u32::from_le_bytes)?;
+            frame.handler = Some((handler, at + 4));
+        }
     }
     registers.rip = read_stack(registers.general[RSP])?;
     registers.general[RSP] += 8;
+    Some(frame)
+}
+
+/// Runs what is left of an epilog: an optional addition to RSP, pops, and a return or a jump out of the function. `None`,
+/// with nothing changed, when RIP is in none.
+fn leave(
+    module: &Module,
+    function: RuntimeFunction,
+    rva: u32,
+    registers: &mut Registers,
+) -> Option<()> {
+    let mut state = *registers;
+    let mut at = rva;
+    loop {
+        let instruction = decode(module, at)?;
+        let next = at + instruction.len() as u32;
+        let rsp = state.general[RSP];
+        match instruction.code() {
+            Code::Add_rm64_imm8 | Code::Add_rm64_imm32
+                if at == rva && instruction.op0_register() == Register::RSP =>
+            {
+                state.general[RSP] = rsp.wrapping_add(instruction.immediate(1));
+            }
+            Code::Lea_r64_m if at == rva && instruction.op0_register() == Register::RSP => {
+                let base = number(instruction.memory_base())?;
+                let displacement = instruction.memory_displacement64();
+                state.general[RSP] = state.general[base].wrapping_add(displacement);
+            }
+            Code::Pop_r64 => {
+                state.general[number(instruction.op0_register())?] = read_stack(rsp)?;
+                state.general[RSP] = rsp + 8;
+            }
+            Code::Retnq | Code::Retnq_imm16 => break,
+            Code::Jmp_rel8_64 | Code::Jmp_rel32_64 => {
+                let target = instruction.near_branch_target() as u32;
+                let inside = (function.begin..function.end).contains(&target);
+                if inside || at == rva {
+                    return None;
+                }
+                break;
+            }
+            Code::Jmp_rm64 if at != rva && instruction.op0_kind() == OpKind::Memory => break,
+            _ => return None,
+        }
+        at = next;
+    }
+    state.rip = read_stack(state.general[RSP])?;
+    state.general[RSP] += 8;
+    *registers = state;
     Some(())
+}
+
+/// The instruction at `rva`.
+fn decode(module: &Module, rva: u32) -> Option<Instruction> {
+    let bytes: [u8; 8] = module.read_bytes(rva)?;
+    let mut decoder = Decoder::with_ip(64, &bytes, u64::from(rva), DecoderOptions::NONE);
+    Some(decoder.decode()).filter(|instruction| !instruction.is_invalid())
+}
+
+/// The number of a 64-bit general register.
+fn number(register: Register) -> Option<usize> {
+    let number = (register as usize).checked_sub(Register::RAX as usize)?;
+    (number < 16).then_some(number)
 }
 
 struct Info {
     rva: u32,
     flags: u8,
+    /// Size of the prolog in bytes.
+    prolog: u32,
     count: usize,
     frame_register: usize,
     frame_offset: u64,
@@ -88,10 +200,11 @@ struct Info {
 
 impl Info {
     fn read(module: &Module, rva: u32) -> Option<Self> {
-        let [version_flags, _prolog, count, frame] = module.read_bytes::<4>(rva)?;
+        let [version_flags, prolog, count, frame] = module.read_bytes::<4>(rva)?;
         (1..=2).contains(&(version_flags & 7)).then_some(Self {
             rva,
             flags: version_flags >> 3,
+            prolog: u32::from(prolog),
             count: usize::from(count),
             frame_register: usize::from(frame & 15),
             frame_offset: u64::from(frame >> 4) * 16,
@@ -111,11 +224,45 @@ impl Info {
         Some(self.word(module, index)? | self.word(module, index + 1)? << 16)
     }
 
+    /// Where a handler or a chained function is.
+    fn after_codes(&self) -> u32 {
+        self.rva + 4 + 2 * (self.count as u32).next_multiple_of(2)
+    }
+
+    /// How many code slots an operation takes; `None` for an unknown one.
+    fn slots(operation: u8, info: usize) -> Option<usize> {
+        Some(match operation {
+            UWOP_PUSH_NONVOL | UWOP_ALLOC_SMALL | UWOP_SET_FPREG | UWOP_PUSH_MACHFRAME => 1,
+            UWOP_ALLOC_LARGE if info != 0 => 3,
+            UWOP_ALLOC_LARGE | UWOP_SAVE_NONVOL | UWOP_SAVE_XMM128 | UWOP_EPILOG => 2,
+            UWOP_SAVE_NONVOL_FAR | UWOP_SAVE_XMM128_FAR | UWOP_SPARE => 3,
+            _ => return None,
+        })
+    }
+
+    /// The frame's address for handlers: from the frame register once it is set, else RSP.
+    fn establisher(&self, module: &Module, offset: u32, registers: &Registers) -> Option<u64> {
+        if self.frame_register == 0 {
+            return Some(registers.general[RSP]);
+        }
+        let mut index = 0;
+        let mut is_set = offset >= self.prolog || self.flags & UNW_FLAG_CHAININFO != 0;
+        while index < self.count && !is_set {
+            let [at, operation] = self.slot(module, index)?;
+            is_set = operation & 15 == UWOP_SET_FPREG && u32::from(at) <= offset;
+            index += Self::slots(operation & 15, usize::from(operation >> 4))?;
+        }
+        match is_set {
+            true => Some(registers.general[self.frame_register].wrapping_sub(self.frame_offset)),
+            false => Some(registers.general[RSP]),
+        }
+    }
+
     fn chained(&self, module: &Module) -> Option<RuntimeFunction> {
         if self.flags & UNW_FLAG_CHAININFO == 0 {
             return None;
         }
-        let at = self.rva + 4 + 2 * (self.count as u32).next_multiple_of(2);
+        let at = self.after_codes();
         let word = |offset| module.read_bytes(at + offset).map(u32::from_le_bytes);
         Some(RuntimeFunction {
             begin: word(0)?,
@@ -125,7 +272,13 @@ impl Info {
     }
 
     /// Undoes what the prolog up to `offset` did; `true` when that restored RIP as well (a machine frame).
-    fn apply(&self, module: &Module, offset: u32, registers: &mut Registers) -> Option<bool> {
+    fn apply(
+        &self,
+        module: &Module,
+        offset: u32,
+        registers: &mut Registers,
+        mut vectors: Option<&mut Vectors>,
+    ) -> Option<bool> {
         let frame = match self.frame_register {
             0 => None,
             register => Some(registers.general[register].wrapping_sub(self.frame_offset)),
@@ -138,57 +291,54 @@ impl Info {
             let rsp = registers.general[RSP];
             // Saved registers are found from the frame register where there is one.
             let base = frame.unwrap_or(rsp);
-            index += match operation {
+            let slots = Self::slots(operation, info)?;
+            let (word, far) = (index + 1, slots == 3);
+            index += slots;
+            if !done && operation != UWOP_PUSH_MACHFRAME {
+                continue;
+            }
+            match operation {
                 UWOP_PUSH_NONVOL => {
-                    if done {
-                        registers.general[info] = read_stack(rsp)?;
-                        registers.general[RSP] = rsp + 8;
-                    }
-                    1
+                    registers.general[info] = read_stack(rsp)?;
+                    registers.general[RSP] = rsp + 8;
                 }
                 UWOP_ALLOC_LARGE => {
-                    let (size, slots) = match info {
-                        0 => (self.word(module, index + 1)? * 8, 2),
-                        _ => (self.double(module, index + 1)?, 3),
+                    let size = match far {
+                        false => self.word(module, word)? * 8,
+                        true => self.double(module, word)?,
                     };
-                    if done {
-                        registers.general[RSP] = rsp.wrapping_add(size);
-                    }
-                    slots
+                    registers.general[RSP] = rsp.wrapping_add(size);
                 }
-                UWOP_ALLOC_SMALL => {
-                    if done {
-                        registers.general[RSP] = rsp + info as u64 * 8 + 8;
-                    }
-                    1
-                }
+                UWOP_ALLOC_SMALL => registers.general[RSP] = rsp + info as u64 * 8 + 8,
                 UWOP_SET_FPREG => {
-                    if done {
-                        registers.complete.then_some(())?;
-                        registers.general[RSP] = frame?;
-                    }
-                    1
+                    registers.complete.then_some(())?;
+                    registers.general[RSP] = frame?;
                 }
                 UWOP_SAVE_NONVOL | UWOP_SAVE_NONVOL_FAR => {
-                    let (save, slots) = match operation {
-                        UWOP_SAVE_NONVOL => (self.word(module, index + 1)? * 8, 2),
-                        _ => (self.double(module, index + 1)?, 3),
+                    let save = match far {
+                        false => self.word(module, word)? * 8,
+                        true => self.double(module, word)?,
                     };
-                    if done {
-                        registers.general[info] = read_stack(base.wrapping_add(save))?;
-                    }
-                    slots
+                    registers.general[info] = read_stack(base.wrapping_add(save))?;
                 }
-                UWOP_EPILOG | UWOP_SAVE_XMM128 => 2,
-                UWOP_SPARE | UWOP_SAVE_XMM128_FAR => 3,
+                UWOP_SAVE_XMM128 | UWOP_SAVE_XMM128_FAR => {
+                    if let Some(vectors) = vectors.as_deref_mut() {
+                        let save = match far {
+                            false => self.word(module, word)? * 16,
+                            true => self.double(module, word)?,
+                        };
+                        let at = base.wrapping_add(save);
+                        vectors[info] = [read_stack(at)?, read_stack(at.wrapping_add(8))?];
+                    }
+                }
                 UWOP_PUSH_MACHFRAME => {
                     let at = rsp + 8 * info as u64;
                     registers.rip = read_stack(at)?;
                     registers.general[RSP] = read_stack(at + 24)?;
                     return Some(true);
                 }
-                _ => return None,
-            };
+                _ => {}
+            }
         }
         Some(false)
     }

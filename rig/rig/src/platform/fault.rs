@@ -17,10 +17,13 @@ use std::sync::OnceLock;
 
 use nt_host::ke::backtrace;
 use nt_host::ke::bugcheck::{
-    self, KERNEL_SECURITY_CHECK_FAILURE, KMODE_EXCEPTION_NOT_HANDLED, PAGE_FAULT_IN_NONPAGED_AREA,
-    UNEXPECTED_KERNEL_MODE_TRAP,
+    self, KERNEL_SECURITY_CHECK_FAILURE, PAGE_FAULT_IN_NONPAGED_AREA, UNEXPECTED_KERNEL_MODE_TRAP,
 };
-use nt_host::pe::{modules, unwind};
+use nt_host::ke::exception::{self, Record};
+use nt_host::ke::fault;
+use nt_host::pe::modules;
+use nt_host::rtl::context::Context;
+use nt_sys::{NTSTATUS, STATUS_ACCESS_VIOLATION};
 
 use super::emulate::Outcome;
 use super::registers::{RCX, RSP, Registers};
@@ -41,13 +44,9 @@ const BREAKPOINT: u64 = 3;
 const INVALID_OPCODE: u64 = 6;
 const PAGE_FAULT: u64 = 14;
 
-// Statuses that KMODE_EXCEPTION_NOT_HANDLED reports (ntstatus.h).
-const STATUS_BREAKPOINT: u64 = 0x8000_0003;
-const STATUS_ACCESS_VIOLATION: u64 = 0xC000_0005;
-const STATUS_ILLEGAL_INSTRUCTION: u64 = 0xC000_001D;
-const STATUS_INTEGER_DIVIDE_BY_ZERO: u64 = 0xC000_0094;
-const STATUS_PRIVILEGED_INSTRUCTION: u64 = 0xC000_0096;
-const STATUS_ASSERTION_FAILURE: u64 = 0xC000_0420;
+// Software interrupts with a meaning in the kernel (Microsoft Learn: __fastfail; DbgRaiseAssertionFailure).
+const FAST_FAIL: u8 = 0x29;
+const ASSERTION: u8 = 0x2c;
 
 /// The signal that interrupts a driver.
 pub const NUDGE: libc::c_int = libc::SIGUSR2;
@@ -167,132 +166,132 @@ fn in_driver(address: u64) -> bool {
 impl Linux {
     fn signal(&self, signal: libc::c_int, cpu: u32, registers: &mut Registers) {
         if !in_driver(registers.rip()) {
-            self.jumped_nowhere(registers);
-            own_fault(signal, registers);
+            if !self.jumped_nowhere(registers) {
+                own_fault(signal, registers);
+            }
+            return;
         }
         match self.emulate(cpu, registers) {
             Outcome::Done => {}
-            Outcome::Fault { address, write } => self.page_fault(address, write, registers),
+            Outcome::Fault { address, write } => {
+                let kind = if write { fault::WRITE } else { fault::READ };
+                self.page_fault(address, kind, registers, registers.context());
+            }
             Outcome::NotEmulated => self.driver_fault(registers),
         }
     }
 
-    /// Reports a driver that called or jumped to what is no code.
-    fn jumped_nowhere(&self, registers: &Registers) {
+    /// Raises an exception for a driver that called or jumped to what is no code, where it did; whether it did.
+    fn jumped_nowhere(&self, registers: &mut Registers) -> bool {
         let mut back = [0; 8];
+        let rsp = registers.get(RSP);
         if registers.trap() != PAGE_FAULT
             || !registers.is_fetch()
-            || self.memory().read(registers.get(RSP), &mut back).is_err()
+            || self.memory().read(rsp, &mut back).is_err()
+            || !in_driver(u64::from_le_bytes(back))
         {
-            return;
+            return false;
         }
-        let caller = u64::from_le_bytes(back);
-        if in_driver(caller) {
-            let mut state = registers.for_unwind();
-            state.rip = caller;
-            state.general[RSP] += 8;
-            let target = registers.rip();
-            bugcheck::fault(
-                PAGE_FAULT_IN_NONPAGED_AREA,
-                [target, 16, caller, 0],
-                &state,
-                format_args!("calls {target:#x}, {}", self.what_is_at(target)),
-            );
+        let target = registers.rip();
+        let mut context = registers.context();
+        context.rip = u64::from_le_bytes(back);
+        context.general[RSP] = rsp + 8;
+        self.page_fault(target, fault::EXECUTE, registers, context);
+        true
+    }
+
+    /// Lets the driver go on where its exception is handled, or reports it.
+    fn exception(&self, record: &Record, registers: &mut Registers, context: &Context) {
+        // SAFETY: the thread was stopped in driver code on this CPU, in this state.
+        match unsafe { exception::prepare(record, context) } {
+            Some(entry) => registers.enter(entry),
+            None => exception::unhandled(record, &context.registers()),
         }
     }
 
-    fn driver_fault(&self, registers: &Registers) -> ! {
+    fn driver_fault(&self, registers: &mut Registers) {
         let rip = registers.rip();
-        let state = registers.for_unwind();
-        let exception = |status: u64, what: std::fmt::Arguments| -> ! {
-            let parameters = [status, rip, 0, 0];
-            bugcheck::fault(KMODE_EXCEPTION_NOT_HANDLED, parameters, &state, what)
-        };
-        match registers.trap() {
+        let mut context = registers.context();
+        let (status, information): (NTSTATUS, &[u64]) = match registers.trap() {
             PAGE_FAULT => {
-                self.page_fault(registers.fault_address(), registers.is_write(), registers)
+                let kind = if registers.is_write() {
+                    fault::WRITE
+                } else {
+                    fault::READ
+                };
+                return self.page_fault(registers.fault_address(), kind, registers, context);
             }
-            DIVIDE => exception(
-                STATUS_INTEGER_DIVIDE_BY_ZERO,
-                format_args!("divides by zero"),
-            ),
-            BREAKPOINT => exception(STATUS_BREAKPOINT, format_args!("runs into a breakpoint")),
-            INVALID_OPCODE => exception(
-                STATUS_ILLEGAL_INSTRUCTION,
-                format_args!("executes ud2 or another illegal instruction"),
-            ),
-            _ => {}
-        }
-        let Some(instruction) = self.decode(rip) else {
-            exception(
-                STATUS_ILLEGAL_INSTRUCTION,
-                format_args!("executes an illegal instruction"),
-            );
-        };
-        if instruction.code() == iced_x86::Code::Int_imm8 {
-            match instruction.immediate8() {
-                0x29 => {
-                    // RCX has the reason (winnt.h: FAST_FAIL_*).
-                    let reason = registers.get(RCX);
-                    bugcheck::fault(
-                        KERNEL_SECURITY_CHECK_FAILURE,
-                        [reason, 0, rip, 0],
-                        &state,
-                        format_args!("ends by __fastfail({reason})"),
-                    );
+            DIVIDE => (fault::STATUS_INTEGER_DIVIDE_BY_ZERO, &[]),
+            BREAKPOINT => {
+                // The processor stops behind it, Windows on it.
+                context.rip = rip - 1;
+                (fault::STATUS_BREAKPOINT, &[0])
+            }
+            INVALID_OPCODE => (fault::STATUS_ILLEGAL_INSTRUCTION, &[]),
+            _ => match self.decode(rip) {
+                None => (fault::STATUS_ILLEGAL_INSTRUCTION, &[]),
+                Some(instruction) if instruction.code() == iced_x86::Code::Int_imm8 => {
+                    match instruction.immediate8() {
+                        FAST_FAIL => fast_fail(registers),
+                        ASSERTION => (fault::STATUS_ASSERTION_FAILURE, &[]),
+                        _ => (STATUS_ACCESS_VIOLATION, &[0, fault::NO_ADDRESS]),
+                    }
                 }
-                0x2c => exception(STATUS_ASSERTION_FAILURE, format_args!("fails an assertion")),
-                _ => {}
-            }
-        }
-        if has_memory_operand(&instruction) {
-            exception(
-                STATUS_ACCESS_VIOLATION,
-                format_args!("accesses memory at a non-canonical or misaligned address"),
-            );
-        }
-        exception(
-            STATUS_PRIVILEGED_INSTRUCTION,
-            format_args!(
-                "executes {:?}, which the rig does not emulate",
-                instruction.mnemonic()
-            ),
-        )
+                Some(instruction) if is_privileged(&instruction) => {
+                    (fault::STATUS_PRIVILEGED_INSTRUCTION, &[])
+                }
+                Some(_) => (STATUS_ACCESS_VIOLATION, &[0, fault::NO_ADDRESS]),
+            },
+        };
+        let record = Record::new(status, context.rip, information);
+        self.exception(&record, registers, &context);
     }
 
-    fn page_fault(&self, address: u64, write: bool, registers: &Registers) -> ! {
-        let state: unwind::Registers = registers.for_unwind();
-        let verb = if write { "writes to" } else { "reads" };
-        let rsp = registers.get(RSP);
-        if address < rsp.saturating_add(4096)
+    /// An access to memory that is not there. In the kernel's own memory, which the guest's RAM is, that is the end;
+    /// elsewhere it is an exception, as it is for a user's address.
+    fn page_fault(&self, address: u64, kind: u64, registers: &mut Registers, context: Context) {
+        let state = context.registers();
+        let rsp = context.general[RSP];
+        if kind != fault::EXECUTE
+            && address < rsp.saturating_add(4096)
             && rsp.saturating_sub(address) < OVERFLOW
             && !self.memory().is_readable(address, 1)
         {
             bugcheck::fault(
                 UNEXPECTED_KERNEL_MODE_TRAP,
-                [8, address, rsp, registers.rip()],
+                [8, address, rsp, context.rip],
                 &state,
                 format_args!("uses more stack than it has"),
             );
         }
-        bugcheck::fault(
-            PAGE_FAULT_IN_NONPAGED_AREA,
-            [address, u64::from(write) * 2, registers.rip(), 0],
-            &state,
-            format_args!("{verb} {address:#x}, {}", self.what_is_at(address)),
-        )
+        if self.memory().covers(address) {
+            // The parameter's values: 0 for a read, 2 for a write, 16 for a fetch.
+            bugcheck::fault(
+                PAGE_FAULT_IN_NONPAGED_AREA,
+                [address, kind * 2, context.rip, 0],
+                &state,
+                format_args!("{}", fault::access(kind, address)),
+            );
+        }
+        let record = Record::new(STATUS_ACCESS_VIOLATION, context.rip, &[kind, address]);
+        self.exception(&record, registers, &context);
     }
+}
 
-    /// What is at an address that cannot be accessed.
-    fn what_is_at(&self, address: u64) -> String {
-        if address < 0x10000 {
-            return "near the null pointer".to_owned();
-        }
-        if let Some(module) = modules::by_address(address) {
-            return format!("which is protected memory of {}", module.describe(address));
-        }
-        self.memory().describe(address)
-    }
+/// `int 29h`: the end, without asking anyone. RCX has the reason (winnt.h: FAST_FAIL_*).
+fn fast_fail(registers: &Registers) -> ! {
+    let reason = registers.get(RCX);
+    bugcheck::fault(
+        KERNEL_SECURITY_CHECK_FAILURE,
+        [reason, 0, registers.rip(), 0],
+        &registers.for_unwind(),
+        format_args!("ends by __fastfail({reason})"),
+    )
+}
+
+/// Whether a general protection fault comes from what an instruction is, rather than from what it accesses.
+fn is_privileged(instruction: &iced_x86::Instruction) -> bool {
+    instruction.is_privileged() || !has_memory_operand(instruction)
 }
 
 fn has_memory_operand(instruction: &iced_x86::Instruction) -> bool {

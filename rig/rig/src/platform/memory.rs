@@ -448,6 +448,11 @@ impl Memory {
         })
     }
 
+    /// Whether an address lies in the guest's memory, accessible or not.
+    pub fn covers(&self, address: u64) -> bool {
+        self.page_of(address).is_some()
+    }
+
     /// What is at an address that cannot be accessed, completing "ADDRESS, …".
     pub fn describe(&self, address: u64) -> String {
         let Some(page) = self.page_of(address) else {

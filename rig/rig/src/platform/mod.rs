@@ -265,6 +265,10 @@ unsafe impl nt_host::Platform for Linux {
         self.memory.is_readable(address, len)
     }
 
+    fn describe(&self, address: u64) -> String {
+        self.memory.describe(address)
+    }
+
     fn halt(&self, code: u32) -> ! {
         (self.settings.halted)(code);
         std::process::exit(3)

@@ -5,7 +5,9 @@ use libc::{
     REG_R15, REG_RAX, REG_RBP, REG_RBX, REG_RCX, REG_RDI, REG_RDX, REG_RIP, REG_RSI, REG_RSP,
     REG_TRAPNO,
 };
-use nt_host::pe::unwind;
+use nt_host::ke::exception::Entry;
+use nt_host::pe::unwind::{self, Vectors};
+use nt_host::rtl::context::Context;
 
 /// General registers in the order in which instructions number them.
 const GENERAL: [libc::c_int; 16] = [
@@ -36,12 +38,14 @@ const TRAP: u64 = 1 << 8;
 /// The registers of interrupted code.
 pub struct Registers<'a> {
     words: &'a mut [libc::greg_t; 23],
+    floating: *const libc::_libc_fpstate,
 }
 
 impl<'a> Registers<'a> {
     /// Those in a signal's context.
     pub fn new(context: &'a mut libc::ucontext_t) -> Self {
         Self {
+            floating: context.uc_mcontext.fpregs,
             words: &mut context.uc_mcontext.gregs,
         }
     }
@@ -93,6 +97,13 @@ impl<'a> Registers<'a> {
         self.words[REG_RIP as usize] = function as i64;
     }
 
+    /// Goes on at a function with one argument, which does not return.
+    pub fn enter(&mut self, entry: Entry) {
+        self.words[REG_RIP as usize] = entry.rip as i64;
+        self.set(RSP, entry.rsp);
+        self.set(RCX, entry.argument);
+    }
+
     /// Goes on behind an instruction of `length` bytes.
     pub fn skip(&mut self, length: usize) {
         self.words[REG_RIP as usize] += length as i64;
@@ -137,5 +148,28 @@ impl<'a> Registers<'a> {
             general,
             complete: true,
         }
+    }
+
+    /// XMM0 to XMM15.
+    fn vectors(&self) -> Vectors {
+        // SAFETY: null, or the kernel's copy of the interrupted thread's registers, which lives as long as the context.
+        let Some(floating) = (unsafe { self.floating.as_ref() }) else {
+            return [[0; 2]; 16];
+        };
+        floating._xmm.map(|register| {
+            let [a, b, c, d] = register.element.map(u64::from);
+            [a | b << 32, c | d << 32]
+        })
+    }
+
+    /// The whole state, as the executive hands it to drivers.
+    pub fn context(&self) -> Context {
+        let flags = self.word(REG_EFL) as u32;
+        let mut context = Context::new(&self.for_unwind(), &self.vectors(), flags);
+        // SAFETY: as in `vectors`.
+        if let Some(floating) = unsafe { self.floating.as_ref() } {
+            context.mxcsr = floating.mxcsr;
+        }
+        context
     }
 }
