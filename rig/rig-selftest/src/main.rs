@@ -25,6 +25,7 @@ mod guard;
 mod settings;
 mod stage;
 mod support;
+mod try_blocks;
 mod wdk;
 
 use core::panic::PanicInfo;

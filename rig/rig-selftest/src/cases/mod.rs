@@ -2,6 +2,7 @@
 
 mod dpcs;
 mod events;
+mod exceptions;
 mod irps;
 mod locks;
 mod memory;
@@ -26,6 +27,7 @@ pub static GROUPS: &[&Group] = &[
     &timers::GROUP,
     &dpcs::GROUP,
     &registry::GROUP,
+    &exceptions::GROUP,
     &objects::GROUP,
     &irps::GROUP,
 ];

@@ -15,12 +15,14 @@
     reason = "Microsoft's names and signatures, declared as a table"
 )]
 
+pub mod exceptions;
 pub mod functions;
 pub mod io;
 pub mod objects;
 pub mod resources;
 pub mod status;
 
+pub use exceptions::*;
 pub use functions::*;
 pub use io::*;
 pub use objects::*;

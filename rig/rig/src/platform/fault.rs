@@ -23,6 +23,7 @@ use nt_host::ke::exception::{self, Record};
 use nt_host::ke::fault;
 use nt_host::pe::modules;
 use nt_host::rtl::context::Context;
+use nt_host::rtl::memory;
 use nt_sys::{NTSTATUS, STATUS_ACCESS_VIOLATION};
 
 use super::emulate::Outcome;
@@ -42,6 +43,7 @@ const DIVIDE: u64 = 0;
 const DEBUG: u64 = 1;
 const BREAKPOINT: u64 = 3;
 const INVALID_OPCODE: u64 = 6;
+const PROTECTION: u64 = 13;
 const PAGE_FAULT: u64 = 14;
 
 // Software interrupts with a meaning in the kernel (Microsoft Learn: __fastfail; DbgRaiseAssertionFailure).
@@ -166,7 +168,7 @@ fn in_driver(address: u64) -> bool {
 impl Linux {
     fn signal(&self, signal: libc::c_int, cpu: u32, registers: &mut Registers) {
         if !in_driver(registers.rip()) {
-            if !self.jumped_nowhere(registers) {
+            if !self.jumped_nowhere(registers) && !self.failed_copy(registers) {
                 own_fault(signal, registers);
             }
             return;
@@ -200,6 +202,24 @@ impl Linux {
         true
     }
 
+    /// Raises an exception for a driver that had memory copied or filled which is not there; whether it did.
+    fn failed_copy(&self, registers: &mut Registers) -> bool {
+        let mut context = registers.context();
+        if registers.trap() != PAGE_FAULT && registers.trap() != PROTECTION
+            || !memory::caller_of(&mut context)
+            || !in_driver(context.rip)
+        {
+            return false;
+        }
+        let kind = access(registers);
+        let address = match registers.trap() {
+            PAGE_FAULT => registers.fault_address(),
+            _ => fault::NO_ADDRESS,
+        };
+        self.page_fault(address, kind, registers, context);
+        true
+    }
+
     /// Lets the driver go on where its exception is handled, or reports it.
     fn exception(&self, record: &Record, registers: &mut Registers, context: &Context) {
         // SAFETY: the thread was stopped in driver code on this CPU, in this state.
@@ -214,11 +234,7 @@ impl Linux {
         let mut context = registers.context();
         let (status, information): (NTSTATUS, &[u64]) = match registers.trap() {
             PAGE_FAULT => {
-                let kind = if registers.is_write() {
-                    fault::WRITE
-                } else {
-                    fault::READ
-                };
+                let kind = access(registers);
                 return self.page_fault(registers.fault_address(), kind, registers, context);
             }
             DIVIDE => (fault::STATUS_INTEGER_DIVIDE_BY_ZERO, &[]),
@@ -275,6 +291,14 @@ impl Linux {
         }
         let record = Record::new(STATUS_ACCESS_VIOLATION, context.rip, &[kind, address]);
         self.exception(&record, registers, &context);
+    }
+}
+
+/// How a fault accessed memory.
+fn access(registers: &Registers) -> u64 {
+    match registers.is_write() {
+        true => fault::WRITE,
+        false => fault::READ,
     }
 }
 
