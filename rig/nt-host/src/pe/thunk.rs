@@ -192,21 +192,30 @@ pub unsafe fn look(address: u64) -> Option<bool> {
     Some(code.windows(test.len()).any(|bytes| bytes == test))
 }
 
-/// Functions for which the frame below them is their caller's, or that take arguments in other registers.
+/// Functions for which the frame below them is their caller's, since they raise exceptions in it or unwind it, or that
+/// take arguments in other registers.
 const LOOK_AT_THE_CALLER: &[&str] = &[
     "ExRaiseAccessViolation",
     "ExRaiseDatatypeMisalignment",
     "ExRaiseStatus",
+    "MmProbeAndLockPages",
+    "ProbeForRead",
+    "ProbeForWrite",
     "RtlCaptureContext",
     "RtlRaiseException",
+    "RtlRaiseStatus",
     "RtlRestoreContext",
     "RtlUnwind",
     "RtlUnwindEx",
+    "__C_specific_handler",
     "__chkstk",
     "_local_unwind",
     "_setjmp",
     "_setjmpex",
     "longjmp",
+    "memcpy",
+    "memmove",
+    "memset",
 ];
 
 /// Numbers of functions in a trace, from 1.

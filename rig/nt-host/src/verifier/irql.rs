@@ -133,13 +133,13 @@ pub static ROWS: &[Row] = &[
     Row {
         range: up_to(APC_LEVEL),
         names: "
-            ExAcquireFastMutex ExAcquireResourceExclusiveLite ExAcquireResourceSharedLite ExRegisterCallback
-            ExReleaseFastMutex ExTryToAcquireFastMutex ExUnregisterCallback IoBuildDeviceIoControlRequest
+            ExAcquireFastMutex ExAcquireResourceExclusiveLite ExAcquireResourceSharedLite ExRaiseAccessViolation
+            ExRaiseDatatypeMisalignment ExRaiseStatus ExRegisterCallback ExReleaseFastMutex ExTryToAcquireFastMutex ExUnregisterCallback IoBuildDeviceIoControlRequest
             IoBuildSynchronousFsdRequest IoCreateDevice IoDeleteDevice KeDelayExecutionThread
             KeDeregisterProcessorChangeCallback KeEnterCriticalRegion KeLeaveCriticalRegion
             KeRegisterProcessorChangeCallback KeRevertToUserGroupAffinityThread KeSetSystemGroupAffinityThread
             KeStackAttachProcess KeUnstackDetachProcess MmAllocatePagesForMdl MmAllocatePagesForMdlEx
-            MmFreePagesFromMdl ProbeForRead ProbeForWrite RtlRandomEx",
+            MmFreePagesFromMdl ProbeForRead ProbeForWrite RtlRaiseStatus RtlRandomEx",
     },
     // DISPATCH_LEVEL or below.
     Row {

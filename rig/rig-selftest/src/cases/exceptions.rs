@@ -320,10 +320,12 @@ fn locking_what_is_no_memory_raises() -> Outcome {
 /// Copying from a bad address is the caller's fault, which its handler takes.
 fn copying_from_nowhere_is_an_exception_of_the_caller() -> Outcome {
     extern "system" fn copy(target: PVOID) {
-        kernel_memcpy(target, 0x1000 as PVOID, 64);
+        // SAFETY: the exception is taken.
+        unsafe { memcpy(target, 0x1000 as PVOID, 64) };
     }
     extern "system" fn fill(target: PVOID) {
-        kernel_memset(target, 0, 64);
+        // SAFETY: the exception is taken.
+        unsafe { memset(target, 0, 64) };
     }
     let mut room = [0u64; 8];
     let taken = attempt(copy, (&raw mut room).cast(), take, null_mut());

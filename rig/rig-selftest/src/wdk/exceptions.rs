@@ -69,10 +69,6 @@ unsafe extern "system" {
     pub safe fn RtlRaiseException(record: *mut EXCEPTION_RECORD);
     pub safe fn ProbeForRead(address: PVOID, length: usize, alignment: u32);
     pub safe fn ProbeForWrite(address: PVOID, length: usize, alignment: u32);
-    #[link_name = "memcpy"]
-    pub safe fn kernel_memcpy(target: PVOID, source: PVOID, bytes: usize) -> PVOID;
-    #[link_name = "memset"]
-    pub safe fn kernel_memset(target: PVOID, value: i32, bytes: usize) -> PVOID;
     pub safe fn RtlCaptureContext(context: *mut CONTEXT);
     pub safe fn RtlLookupFunctionEntry(
         pc: u64,

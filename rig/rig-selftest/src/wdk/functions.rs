@@ -437,9 +437,9 @@ unsafe extern "system" {
     ) -> *mut KEVENT;
 
     // What the compiler calls on its own.
-    fn memcpy(target: PVOID, source: PVOID, bytes: usize) -> PVOID;
+    pub fn memcpy(target: PVOID, source: PVOID, bytes: usize) -> PVOID;
     fn memmove(target: PVOID, source: PVOID, bytes: usize) -> PVOID;
-    fn memset(target: PVOID, value: i32, bytes: usize) -> PVOID;
+    pub fn memset(target: PVOID, value: i32, bytes: usize) -> PVOID;
     fn memcmp(first: PVOID, second: PVOID, bytes: usize) -> i32;
     fn strlen(text: *const u8) -> usize;
 }
