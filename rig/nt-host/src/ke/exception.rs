@@ -412,9 +412,9 @@ struct Raised {
 }
 
 unsafe extern "win64" fn raise_prepared(raised: *mut Raised) -> ! {
-    // SAFETY: `prepare` put it there.
-    let (record, context) = unsafe { (&raw mut (*raised).record, &raw mut (*raised).context) };
-    // SAFETY: as above: the frames above are those of the fault.
+    // SAFETY: `prepare` put it there, for this thread alone.
+    let Raised { context, record } = unsafe { &mut *raised };
+    // SAFETY: the frames above are those of the fault.
     unsafe { raise(record, context) }
 }
 

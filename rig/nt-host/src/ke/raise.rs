@@ -71,8 +71,10 @@ unsafe extern "win64" fn raise_status(status: NTSTATUS, context: *mut Context) -
 }
 
 unsafe extern "win64" fn raise_record(record: *mut Record, context: *mut Context) -> ! {
-    // SAFETY: the state was just captured; the record is the caller's.
-    unsafe { (*record).address = (*context).rip };
+    // SAFETY: the state was just captured.
+    let address = unsafe { (*context).rip };
+    // SAFETY: the record is the caller's.
+    unsafe { (*record).address = address };
     // SAFETY: the frames above are those of the state.
     unsafe { exception::raise(record, context) }
 }
