@@ -3,6 +3,7 @@
 //! Each check is a function with a name that reads like a sentence; it gets a folder of its own.
 
 mod bad_input;
+mod bench;
 mod serve;
 mod tools;
 
@@ -60,6 +61,11 @@ pub(crate) fn runs() -> Outcome {
 /// Debian's tools.
 pub(crate) fn tools() -> Outcome {
     run_all(tools::CHECKS)
+}
+
+/// Measurements.
+pub(crate) fn bench() -> Outcome {
+    run_all(bench::CHECKS)
 }
 
 /// What must be refused.

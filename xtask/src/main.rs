@@ -53,6 +53,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build the drivers and the rig, and measure what the drivers cost: `./x bench disk`.
+    ///
+    /// Arguments go to the rig; `./x bench disk --help` lists them (--drivers, --json, --quick, and which rows).
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Arguments for the rig.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Let memory, hypercalls, events, xenstored, power or the backend fail, and see what the drivers do.
     ///
     /// Arguments go to the rig; `./x faults --help` lists them (list, run, alloc, hypercall, event, store, act).
@@ -105,6 +114,7 @@ fn main() -> ExitCode {
         Command::Run { arguments } => rig::run("run", rig::Profile::Fast, &arguments),
         Command::Explore { arguments } => rig::run("explore", rig::Profile::Fast, &arguments),
         Command::Selftest { arguments } => selftest::run(&arguments),
+        Command::Bench { arguments } => rig::bench(&arguments),
         Command::Faults { arguments } => rig::run("faults", rig::Profile::Checked, &arguments),
         Command::Trace { arguments } => rig::trace(&arguments),
         Command::Build => drivers::build_and_say(),

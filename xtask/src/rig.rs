@@ -63,16 +63,41 @@ pub(crate) fn build_everything(profile: Profile) -> Result<()> {
     })
 }
 
-/// A command of the rig's: it takes this process's place, so that Ctrl-C reaches it alone.
+/// A command of the rig's that boots the drivers.
 pub(crate) fn run(name: &str, profile: Profile, arguments: &[String]) -> Result<()> {
+    start(&[name], profile, Some("--drivers"), arguments)
+}
+
+/// `./x bench`.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    match arguments.split_first() {
+        Some((what, rest)) if !what.starts_with('-') => {
+            start(&["bench", what], Profile::Fast, Some("--ours"), rest)
+        }
+        _ => start(&["bench"], Profile::Fast, None, arguments),
+    }
+}
+
+/// Builds and starts the rig, with our drivers where the `option` for them is not given. The rig takes this process's
+/// place, so that Ctrl-C reaches it alone.
+fn start(
+    words: &[&str],
+    profile: Profile,
+    option: Option<&str>,
+    arguments: &[String],
+) -> Result<()> {
     build_everything(profile)?;
     let mut command = Command::new(program_of(profile));
-    command.arg(name);
-    if !arguments
-        .iter()
-        .any(|argument| argument == "--drivers" || argument.starts_with("--drivers="))
-    {
-        command.arg("--drivers").arg(drivers::dist());
+    command.args(words);
+    if let Some(option) = option {
+        let given = |argument: &String| {
+            argument
+                .strip_prefix(option)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        };
+        if !arguments.iter().any(given) {
+            command.arg(option).arg(drivers::dist());
+        }
     }
     command.args(arguments);
     Err(command.exec()).context("cannot start the rig")

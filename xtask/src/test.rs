@@ -164,6 +164,11 @@ const STAGES: &[Stage] = &[
         run: || end_to_end(end_to_end::bad_input),
     },
     Stage {
+        name: "bench",
+        what: "what requests cost the drivers, as far as it is exact",
+        run: || end_to_end(end_to_end::bench),
+    },
+    Stage {
         name: "tools",
         what: "Debian's NBD tools on the served disk",
         run: || end_to_end(end_to_end::tools),

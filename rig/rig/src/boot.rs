@@ -156,6 +156,7 @@ pub enum BootError {
 
 /// A booted machine.
 pub struct Machine {
+    linux: Arc<Linux>,
     dom0: Arc<Dom0>,
     backend: Disks,
     control: Option<JoinHandle<()>>,
@@ -217,7 +218,7 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
             backend: config.vbd.backend_path(),
         });
         disks.attach(&dom0, config)?;
-        locks.push(lock);
+        locks.extend(lock);
     }
 
     let machine = linux.leak();
@@ -259,6 +260,7 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
     pnp::start(vec![pci_function()]);
 
     Ok(Machine {
+        linux,
         dom0,
         backend: disks,
         control,
@@ -353,6 +355,11 @@ impl Machine {
     /// The disks, xvda first.
     pub fn disks(&self) -> &[Arc<PortDisk>] {
         &self.disks
+    }
+
+    /// The machine below the executive.
+    pub fn linux(&self) -> &Linux {
+        &self.linux
     }
 
     /// The control domain, with the toolstack.

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 
 use crate::{
+    bench::{self, worker::Worker},
     faults::Faults,
     nbd::Address,
     scenario::{Scenario, explore::Explore},
@@ -35,12 +36,27 @@ pub enum Command {
     Run(Run),
     /// Run scenarios by many seeds, and show which seeds fail.
     Explore(Explore),
+    /// Measure what the drivers cost.
+    #[command(subcommand)]
+    Bench(Bench),
+    /// A process of `bench` with one machine.
+    #[command(hide = true)]
+    Worker(Worker),
     /// Let memory, hypercalls, events, xenstored, power or the backend fail, and see what the drivers do.
     Faults(Faults),
     /// Run the cases of rig-selftest.sys: what the rig's kernel functions do against what is documented.
     Selftest(Selftest),
     /// Show what `run --trace` recorded: every event, one request's way through the layers, or a page for a browser.
     Trace(Trace),
+}
+
+/// What `bench` measures.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Requests to a disk: speed, instructions and time in drivers, hypercalls, events, grants, latency.
+    ///
+    /// All sizes, depths, operations, backends and numbers of CPUs, unless options choose some.
+    Disk(bench::Disk),
 }
 
 /// Arguments of `selftest`.

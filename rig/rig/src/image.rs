@@ -27,7 +27,7 @@ pub enum ClaimError {
 pub struct Claim {
     /// The contents, for the backend. Read-only where the file may not be written.
     pub image: Image,
-    lock: File,
+    lock: Option<File>,
 }
 
 impl Claim {
@@ -54,14 +54,25 @@ impl Claim {
         } else {
             lock.try_lock()
         } {
-            Ok(()) => Ok(Self { image, lock }),
+            Ok(()) => Ok(Self {
+                image,
+                lock: Some(lock),
+            }),
             Err(TryLockError::WouldBlock) => Err(ClaimError::InUse(path.to_owned())),
             Err(TryLockError::Error(reason)) => Err(unusable(reason).into()),
         }
     }
 
+    /// A disk of so many sectors with nothing behind it (see [`Image::null`]).
+    pub fn null(sectors: u64) -> Self {
+        Self {
+            image: Image::null(sectors),
+            lock: None,
+        }
+    }
+
     /// The contents, and what keeps others away until it is dropped.
-    pub fn into_parts(self) -> (Image, File) {
+    pub fn into_parts(self) -> (Image, Option<File>) {
         (self.image, self.lock)
     }
 

@@ -1,5 +1,6 @@
 //! The rig as a library: the machine on Linux, the disks it shows, and what is done with them.
 
+pub mod bench;
 pub mod boot;
 pub mod cli;
 pub mod demo;

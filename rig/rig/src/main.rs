@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use log::LevelFilter;
 use rig::{
-    cli::{Cli, Command},
+    bench::{self, worker},
+    cli::{Bench, Cli, Command},
     faults, logger, placement, run,
     scenario::explore,
     selftest, view,
@@ -24,6 +25,15 @@ fn main() -> ExitCode {
             placement::fix();
             logger::start(LevelFilter::Off);
             explore::run(&options).map_err(|error| error.to_string())
+        }
+        Command::Bench(Bench::Disk(options)) => bench::disk(&options)
+            .map(|()| true)
+            .map_err(|error| error.to_string()),
+        Command::Worker(options) => {
+            logger::start(LevelFilter::Warn);
+            worker::run(&options)
+                .map(|()| true)
+                .map_err(|error| error.to_string())
         }
         Command::Selftest(options) => {
             logger::start(options.log);

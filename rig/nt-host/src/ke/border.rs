@@ -160,6 +160,16 @@ pub fn stop() -> Times {
     times
 }
 
+/// What one reading of the clock takes, in its ticks.
+pub fn reading() -> u64 {
+    let mut last = tsc();
+    let times = core::iter::repeat_with(|| {
+        let now = tsc();
+        now.wrapping_sub(core::mem::replace(&mut last, now))
+    });
+    times.take(1000).min().unwrap_or(0)
+}
+
 /// Where import thunks go while the meter is on: calls the function in R10 as its caller did, between two readings of
 /// the clock. The callee finds the arguments in a copy: up to sixteen on the stack, more than any function here has.
 ///

@@ -1,0 +1,176 @@
+//! The other end of a [`worker`](super::worker): a process with a booted machine, asked over its pipes.
+
+use std::{
+    env,
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use super::{
+    result::{RateRound, TimeRound},
+    row::Row,
+    worker::{Answer, Ask},
+};
+
+/// Why a machine gives no answers.
+#[derive(Debug, thiserror::Error)]
+pub enum SubjectError {
+    /// It could not be started, or its pipes broke.
+    #[error("a machine with {}: {reason}", drivers.display())]
+    Process {
+        /// Its drivers.
+        drivers: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// It ended.
+    #[error("the machine with {} has ended: {what}", drivers.display())]
+    Ended {
+        /// Its drivers.
+        drivers: PathBuf,
+        /// How.
+        what: String,
+    },
+    /// It could not do what it was asked.
+    #[error("{row}, with {}: {what}", drivers.display())]
+    Failed {
+        /// Its drivers.
+        drivers: PathBuf,
+        /// What it was asked to measure.
+        row: Row,
+        /// Why not.
+        what: String,
+    },
+}
+
+/// A machine in a process of its own. Dropped, it is ended at once.
+pub struct Subject {
+    drivers: PathBuf,
+    child: Child,
+    to: Option<ChildStdin>,
+    from: BufReader<ChildStdout>,
+}
+
+impl Subject {
+    /// Boots a machine with these drivers, and this image behind its file backend.
+    pub fn start(drivers: &Path, cpus: u32, image: &Path) -> Result<Self, SubjectError> {
+        let fail = |reason| SubjectError::Process {
+            drivers: drivers.to_owned(),
+            reason,
+        };
+        let missing = || fail(io::Error::other("it has no pipe"));
+        let mut child = Command::new(env::current_exe().map_err(fail)?)
+            .arg("worker")
+            .arg("--drivers")
+            .arg(drivers)
+            .arg("--image")
+            .arg(image)
+            .args(["--cpus", &cpus.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(fail)?;
+        let to = child.stdin.take().ok_or_else(missing)?;
+        let from = BufReader::new(child.stdout.take().ok_or_else(missing)?);
+        let mut subject = Self {
+            drivers: drivers.to_owned(),
+            child,
+            to: Some(to),
+            from,
+        };
+        match subject.hear()? {
+            Answer::Ready => Ok(subject),
+            other => Err(subject.ended(format!("it said {other:?} first"))),
+        }
+    }
+
+    fn ended(&self, what: String) -> SubjectError {
+        SubjectError::Ended {
+            drivers: self.drivers.clone(),
+            what,
+        }
+    }
+
+    fn hear(&mut self) -> Result<Answer, SubjectError> {
+        let mut line = String::new();
+        let read = self.from.read_line(&mut line);
+        let broken = |reason| SubjectError::Process {
+            drivers: self.drivers.clone(),
+            reason,
+        };
+        if read.map_err(broken)? == 0 {
+            let status = self.child.wait().map_err(broken)?;
+            return Err(self.ended(status.to_string()));
+        }
+        serde_json::from_str(&line).map_err(|error| broken(error.into()))
+    }
+
+    fn ask(&mut self, row: &Row, ask: Ask) -> Result<Answer, SubjectError> {
+        let broken = |reason| SubjectError::Process {
+            drivers: self.drivers.clone(),
+            reason,
+        };
+        if let Some(to) = &mut self.to {
+            let mut line = serde_json::to_string(&ask).map_err(|error| broken(error.into()))?;
+            line.push('\n');
+            // A machine that has ended says how when it is heard.
+            let _ = to.write_all(line.as_bytes());
+        }
+        match self.hear()? {
+            Answer::Failed(what) => Err(SubjectError::Failed {
+                drivers: self.drivers.clone(),
+                row: *row,
+                what,
+            }),
+            answer => Ok(answer),
+        }
+    }
+
+    /// A round at full speed.
+    pub fn rate(&mut self, row: &Row, milliseconds: u64) -> Result<RateRound, SubjectError> {
+        match self.ask(row, Ask::Rate(*row, milliseconds))? {
+            Answer::Rate(round) => Ok(round),
+            other => Err(self.ended(format!("it said {other:?}"))),
+        }
+    }
+
+    /// A round in which drivers and rig are told apart.
+    pub fn time(&mut self, row: &Row, milliseconds: u64) -> Result<TimeRound, SubjectError> {
+        match self.ask(row, Ask::Time(*row, milliseconds))? {
+            Answer::Time(round) => Ok(round),
+            other => Err(self.ended(format!("it said {other:?}"))),
+        }
+    }
+
+    /// Instructions of each function for a request, in so many requests.
+    pub fn instructions(
+        &mut self,
+        row: &Row,
+        requests: u64,
+    ) -> Result<Vec<(String, f64)>, SubjectError> {
+        match self.ask(row, Ask::Instructions(*row, requests))? {
+            Answer::Instructions(functions) => Ok(functions),
+            other => Err(self.ended(format!("it said {other:?}"))),
+        }
+    }
+
+    /// Takes the machine down. The verifier may have found something.
+    pub fn end(mut self) -> Result<(), SubjectError> {
+        self.to = None;
+        let status = self.child.wait();
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(self.ended(status.to_string())),
+            Err(reason) => Err(self.ended(reason.to_string())),
+        }
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        // After an orderly end there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,264 @@
+//! A process with one booted machine, which measures what it is asked to: a line of JSON each way.
+//!
+//! Each measurement begins and ends with drivers that have nothing to do, so that what is counted between belongs to its
+//! requests. The exact counts come from loads at full speed; the time in drivers and their instructions are measured in
+//! loads of their own, since measuring those slows everything down.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead, Write},
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+use nt_host::{
+    ke::{border, processor},
+    pe::modules,
+};
+use serde::{Deserialize, Serialize};
+use storport_host::Disk;
+use xen_model::Counts;
+
+use super::{
+    load::{self, LoadError, Until},
+    result::{RateRound, Tally, TimeRound},
+    row::{Backend, Row},
+};
+use crate::{
+    boot::{self, BootError, Machine, Plan},
+    image::{Claim, ClaimError},
+    packages::{PackageError, Packages},
+    platform::step,
+};
+
+/// What a worker is asked.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum Ask {
+    /// Load for so many milliseconds: rate, latency, exact counts.
+    Rate(Row, u64),
+    /// Load for so many milliseconds, telling driver and rig apart.
+    Time(Row, u64),
+    /// So many requests, counting instructions.
+    Instructions(Row, u64),
+}
+
+/// A worker's answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// The machine has booted.
+    Ready,
+    /// To [`Ask::Rate`].
+    Rate(RateRound),
+    /// To [`Ask::Time`].
+    Time(TimeRound),
+    /// To [`Ask::Instructions`]: per request, by function, the most first.
+    Instructions(Vec<(String, f64)>),
+    /// It could not be done.
+    Failed(String),
+}
+
+/// How the process of a worker is started.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Worker {
+    /// Folder with the driver packages.
+    #[arg(long)]
+    drivers: PathBuf,
+    /// Virtual CPUs.
+    #[arg(long)]
+    cpus: u32,
+    /// The image behind the file backend.
+    #[arg(long)]
+    image: PathBuf,
+}
+
+/// Why a worker ends.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The packages.
+    #[error(transparent)]
+    Packages(#[from] PackageError),
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] ClaimError),
+    /// The machine.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The other end.
+    #[error("the measuring process: {0}")]
+    Peer(#[from] io::Error),
+    /// What the verifier found.
+    #[error("the verifier found: {}", .0.join("; "))]
+    Findings(Vec<String>),
+}
+
+/// Sectors of the null disk: 1 GiB.
+const NULL_SECTORS: u64 = 2 << 20;
+/// RAM in MiB: 32 requests of 1 MiB, and the system.
+const MEMORY: u64 = 256;
+/// What the drivers may still have to do after the last answer.
+const SETTLE: Duration = Duration::from_millis(2);
+
+/// Boots, then answers until its input ends.
+pub fn run(options: &Worker) -> Result<(), WorkerError> {
+    let packages = Packages::read(&options.drivers)?;
+    let images = vec![Claim::null(NULL_SECTORS), Claim::new(&options.image)?];
+    let machine = boot::boot(Plan {
+        cpus: options.cpus,
+        memory_mib: MEMORY,
+        packages: &packages,
+        images,
+        configure: &|_, _| (),
+        trace: None,
+        seed: None,
+    })?;
+    let mut disks = storport_host::disks();
+    disks.sort_by_key(|disk| disk.target());
+    let bench = Bench {
+        tsc_khz: machine.dom0().xen().machine().tsc_khz() as f64,
+        machine: &machine,
+        disks,
+    };
+    say(&Answer::Ready)?;
+    for line in io::stdin().lock().lines() {
+        let ask = serde_json::from_str(&line?).map_err(io::Error::from)?;
+        say(&bench
+            .answer(ask)
+            .unwrap_or_else(|error| Answer::Failed(error.to_string())))?;
+    }
+    drop(bench);
+    let findings = machine.shut_down();
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(WorkerError::Findings(findings))
+    }
+}
+
+fn say(answer: &Answer) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, answer)?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+struct Bench<'a> {
+    machine: &'a Machine,
+    disks: Vec<Arc<Disk>>,
+    tsc_khz: f64,
+}
+
+/// Everything that is counted all the time.
+struct Totals {
+    xen: Counts,
+    allocations: u64,
+    interrupts: u64,
+}
+
+impl Bench<'_> {
+    fn answer(&self, ask: Ask) -> Result<Answer, LoadError> {
+        Ok(match ask {
+            Ask::Rate(row, time) => {
+                let before = self.totals();
+                let outcome = self.load(&row, Until::Time(Duration::from_millis(time)))?;
+                let after = self.totals();
+                let seconds = self.nanoseconds(outcome.ticks) / 1e9;
+                let steps = outcome.latency.iter_recorded();
+                Answer::Rate(RateRound {
+                    requests: outcome.requests,
+                    rate: outcome.requests as f64 / seconds,
+                    tally: tally(&before, &after),
+                    latency: steps
+                        .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
+                        .collect(),
+                    ticks_per_microsecond: self.tsc_khz / 1e3,
+                })
+            }
+            Ask::Time(row, time) => {
+                border::start(false);
+                let outcome = self.load(&row, Until::Time(Duration::from_millis(time)));
+                let times = border::stop();
+                let requests = outcome?.requests.max(1) as f64;
+                // Each stay on either side has one reading of the clock in it.
+                let stays = times.crossings / 2;
+                let measuring = stays.wrapping_mul(border::reading());
+                let each = |ticks: u64| self.nanoseconds(ticks) / requests;
+                Answer::Time(TimeRound {
+                    driver: each(times.inside.saturating_sub(measuring)),
+                    rig: each(times.outside.saturating_sub(measuring)),
+                    idle: each(times.idle),
+                    calls: stays as f64 / requests,
+                })
+            }
+            Ask::Instructions(row, requests) => {
+                step::start();
+                let outcome = self.load(&row, Until::Requests(requests));
+                let counts = step::stop();
+                let requests = outcome?.requests.max(1) as f64;
+                let mut functions = BTreeMap::new();
+                for count in counts {
+                    *functions.entry(self.function(&count)).or_insert(0) += u64::from(count.times);
+                }
+                let mut functions: Vec<_> = functions
+                    .into_iter()
+                    .map(|(name, times)| (name, times as f64 / requests))
+                    .collect();
+                functions.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+                Answer::Instructions(functions)
+            }
+        })
+    }
+
+    /// `xenbus.sys!evtchn::send`
+    fn function(&self, count: &step::Count) -> String {
+        let Some(module) = modules::all().find(|module| module.id == count.module) else {
+            return "?".to_owned();
+        };
+        let address = module.base() as u64 + u64::from(count.rva);
+        let described = module.describe(address);
+        match described.rsplit_once("+0x") {
+            Some((function, _)) => function.to_owned(),
+            None => described,
+        }
+    }
+
+    fn load(&self, row: &Row, until: Until) -> Result<load::Outcome, LoadError> {
+        let index = usize::from(row.backend == Backend::File);
+        let disk = self.disks.get(index).ok_or(LoadError::Small)?;
+        let outcome = load::run(disk, row, until);
+        thread::sleep(SETTLE);
+        outcome
+    }
+
+    fn totals(&self) -> Totals {
+        let cpus = processor::all().iter().map(|cpu| &cpu.counters);
+        let (allocations, interrupts) = cpus.fold((0, 0), |(allocations, interrupts), cpu| {
+            (
+                allocations + cpu.allocations.load(Relaxed),
+                interrupts + cpu.interrupts.load(Relaxed),
+            )
+        });
+        Totals {
+            xen: self.machine.dom0().xen().counts(),
+            allocations,
+            interrupts,
+        }
+    }
+
+    fn nanoseconds(&self, ticks: u64) -> f64 {
+        ticks as f64 * 1e6 / self.tsc_khz
+    }
+}
+
+fn tally(before: &Totals, after: &Totals) -> Tally {
+    let xen = after.xen - before.xen;
+    Tally {
+        hypercalls: xen.hypercalls as f64,
+        sends: xen.sends as f64,
+        events: xen.events as f64,
+        grants: (xen.maps + xen.unmaps) as f64,
+        allocations: after.allocations.wrapping_sub(before.allocations) as f64,
+        interrupts: after.interrupts.wrapping_sub(before.interrupts) as f64,
+    }
+}

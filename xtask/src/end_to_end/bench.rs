@@ -1,0 +1,114 @@
+//! `rig bench disk`: that it measures, and what is exact in it. Times say nothing on a machine that tests something else.
+
+use std::{fs, process::Command, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::{Check, Folder, finish};
+use crate::{drivers, rig, toolchain::root};
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        name: "requests cost the drivers no more than they should",
+        run: requests_are_cheap,
+    },
+    Check {
+        name: "a copy of the drivers costs what they cost",
+        run: a_copy_is_alike,
+    },
+];
+
+fn bench(folder: &Folder, arguments: &[&str]) -> Result<Value> {
+    let json = folder.path("bench.json");
+    let mut command = Command::new(rig::program());
+    command
+        .current_dir(root())
+        .args(["bench", "disk", "--quick", "--backend", "null", "--ours"])
+        .arg(drivers::dist())
+        .arg("--json")
+        .arg(&json)
+        .args(arguments);
+    let ended = finish(&mut command, Duration::from_secs(120))?;
+    ensure!(ended.status.success(), "{}", ended.errors);
+    serde_json::from_slice(&fs::read(json)?).context("the report is no JSON")
+}
+
+/// A number in a report.
+fn number(value: &Value, path: &str) -> Result<f64> {
+    value
+        .pointer(path)
+        .and_then(Value::as_f64)
+        .with_context(|| format!("{path} is missing in {value}"))
+}
+
+fn requests_are_cheap(folder: &Folder) -> Result<()> {
+    let report = bench(
+        folder,
+        &[
+            "--size", "4k", "--size", "64k", "--cpus", "1", "--cpus", "2",
+        ],
+    )?;
+    let rows = report["rows"].as_array().context("there are no rows")?;
+    ensure!(rows.len() == 16, "{} rows of 16", rows.len());
+    for row in rows {
+        let of = |path: &str| number(row, path);
+        let pages = of("/size")? / 4096.0;
+        let name = format!("{} {} {}", row["op"], row["size"], row["depth"]);
+        let most = |path: &str, most: f64| -> Result<()> {
+            let found = of(path)?;
+            ensure!(
+                found <= most,
+                "{name}: {path} is {found}, at most {most} is right"
+            );
+            Ok(())
+        };
+        ensure!(of("/ours/requests")? > 0.0, "{name}: no requests");
+        ensure!(of("/ours/rate")? > 0.0, "{name}: no rate");
+        ensure!(of("/ours/instructions")? > 100.0, "{name}: no instructions");
+        ensure!(of("/ours/driver_ns")? > 0.0, "{name}: no time in drivers");
+        ensure!(of("/ours/latency/p50")? <= of("/ours/latency/max")?);
+        // Memory is allocated when a disk is connected, not for its requests.
+        most("/ours/tally/allocations", 0.0)?;
+        // The one hypercall is the event to the backend, which answers with one at most. A request of more than 11
+        // segments is two in the ring; a notification of another channel may fall into a round.
+        let parts = (pages / 11.0).ceil();
+        most("/ours/tally/hypercalls", 1.05 * parts)?;
+        most("/ours/tally/events", 1.05 * parts)?;
+        let grants = of("/ours/tally/grants")?;
+        ensure!(
+            (grants - 2.0 * pages).abs() < 0.01,
+            "{name}: {grants} grant operations for {pages} pages"
+        );
+    }
+    Ok(())
+}
+
+fn a_copy_is_alike(folder: &Folder) -> Result<()> {
+    let copy = folder.path("copy");
+    fs::create_dir_all(&copy)?;
+    for entry in fs::read_dir(drivers::dist())? {
+        let entry = entry?;
+        fs::copy(entry.path(), copy.join(entry.file_name()))?;
+    }
+    let copy = copy.display().to_string();
+    let report = bench(
+        folder,
+        &[
+            "--drivers",
+            &copy,
+            "--size",
+            "4k",
+            "--depth",
+            "1",
+            "--cpus",
+            "1",
+        ],
+    )?;
+    let ratio = number(&report, "/ratio/instructions")?;
+    ensure!(
+        (ratio - 1.0).abs() <= 0.03,
+        "a copy of the drivers takes {ratio} times their instructions"
+    );
+    Ok(())
+}
