@@ -491,7 +491,8 @@ impl Connection {
         let online = self.backend_value("online") != Value::Number(0);
         let backend = state(&self.session, &self.backend);
         match backend {
-            XenbusState::Closing if !online => {
+            // A backend that was about to connect when the toolstack wrote Closing has written Connected over it.
+            XenbusState::Closing | XenbusState::Connected if !online => {
                 if self.ejected {
                     return Found::Nothing;
                 }
