@@ -20,9 +20,9 @@ use alloc::vec::Vec;
 
 use nt_sys::{
     CCHAR, DEVICE_OBJECT, DISPATCH_LEVEL, IO_STACK_LOCATION, IRP, IRP_MJ_PNP, IRP_MJ_POWER,
-    NTSTATUS, SL_ERROR_RETURNED, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS,
-    SL_PENDING_RETURNED, STATUS_INVALID_DEVICE_REQUEST, STATUS_MORE_PROCESSING_REQUIRED,
-    STATUS_PENDING, nt_success,
+    IRP_MN_REMOVE_DEVICE, NTSTATUS, SL_ERROR_RETURNED, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR,
+    SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED, STATUS_INVALID_DEVICE_REQUEST,
+    STATUS_MORE_PROCESSING_REQUIRED, STATUS_PENDING, nt_success,
 };
 use trace::{Class, Event};
 
@@ -156,6 +156,15 @@ fn opened(call: Call) -> u64 {
     calls.next = id.wrapping_add(1);
     calls.open.push(Call { id, ..call });
     id
+}
+
+/// Whether the dispatch routine of `device` has REMOVE_DEVICE now.
+pub(super) fn is_being_removed(device: *mut DEVICE_OBJECT) -> bool {
+    CALLS.lock().open.iter().any(|call| {
+        call.device == device as usize
+            && (call.major, call.minor) == (IRP_MJ_PNP, IRP_MN_REMOVE_DEVICE)
+            && call.returned.is_none()
+    })
 }
 
 /// Notes what a dispatch routine returned, and holds it against what happened to the location.

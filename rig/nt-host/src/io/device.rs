@@ -224,7 +224,8 @@ pub unsafe extern "win64" fn IoDeleteDevice(device: *mut DEVICE_OBJECT) {
         }
         // SAFETY: just found to be a device object.
         let fields = unsafe { object(device) };
-        if !fields.AttachedDevice.is_null() {
+        // A bus driver deletes the device as REMOVE_DEVICE gets to it; the drivers above detach on the way back.
+        if !fields.AttachedDevice.is_null() && !super::complete::is_being_removed(device) {
             Rule::DeviceAttached.breach(format_args!(
                 "IoDeleteDevice: another device is still attached to {}",
                 describe(device)

@@ -124,7 +124,7 @@ rules! {
         DeviceDeletedTwice "device-deleted-twice" 0xc4
             "a device object is deleted twice"
         DeviceAttached "device-attached" 0xc4
-            "a device object is deleted to which another is attached, or stays attached after REMOVE_DEVICE"
+            "a device object is deleted to which another is attached, other than by REMOVE_DEVICE, or stays attached after REMOVE_DEVICE"
         DeviceDetach "device-detach" 0xc4
             "a device object is detached to which nothing is attached"
         DeviceInitializing "device-initializing" 0xc4
