@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bench;
+mod explore;
 mod serve;
 mod tools;
 
@@ -56,6 +57,11 @@ pub(crate) fn runs() -> Outcome {
             run: serve::interrupted,
         },
     ])
+}
+
+/// The seeded machine.
+pub(crate) fn explore() -> Outcome {
+    run_all(explore::CHECKS)
 }
 
 /// Debian's tools.

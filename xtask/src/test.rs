@@ -159,6 +159,11 @@ const STAGES: &[Stage] = &[
         run: || end_to_end(end_to_end::runs),
     },
     Stage {
+        name: "explore",
+        what: "the same seed twice, and scenarios by many seeds",
+        run: || end_to_end(end_to_end::explore),
+    },
+    Stage {
         name: "bad input",
         what: "what must be refused in one line",
         run: || end_to_end(end_to_end::bad_input),
