@@ -14,6 +14,7 @@ mod seal;
 mod selftest;
 mod test;
 mod toolchain;
+mod xen;
 mod xen_guest;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -101,6 +102,11 @@ enum Command {
         /// The job: a file with a step per line.
         job: PathBuf,
     },
+    /// Run the drivers on a real Xen in QEMU, with Linux's backends, job by job.
+    ///
+    /// No hardware virtualisation is needed. Debian's packages of Xen are fetched by name, once; nothing of Xen is installed.
+    /// Logs are in out/xen/.
+    Xen(xen::Options),
     /// Check the driver images in dist/x64 (a stage of `test`).
     CheckImages,
     /// Remove everything that was built: target/, dist/, out/.
@@ -120,6 +126,7 @@ fn main() -> ExitCode {
         Command::Build => drivers::build_and_say(),
         Command::Test(options) => return test::run(&options),
         Command::XenGuest { job } => xen_guest::build_and_say(&job),
+        Command::Xen(options) => xen::run(&options),
         Command::CheckImages => image::check_all_and_say(),
         Command::Clean => clean::run(),
         Command::Help => {

@@ -84,7 +84,8 @@ pub(crate) fn expect(name: &str, command: &mut Command) -> Result<Outcome> {
 /// Several programs may run at a time, each with a line of its own.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-fn spinner(name: &str) -> ProgressBar {
+/// A line on the terminal that shows that something goes on; nothing where there is no terminal.
+pub(crate) fn spinner(name: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

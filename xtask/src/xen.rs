@@ -1,0 +1,392 @@
+//! `./x xen`: the drivers on a real Xen in QEMU, job by job, with a table of verdicts at the end.
+
+use std::{
+    env, fs,
+    io::{self, IsTerminal, Read, Write},
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::RecvTimeoutError,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use xen_lab::{
+    archive::{self, Guest},
+    image::{self, Image},
+    job::{self, Job, Tier},
+    machine::{Accelerator, Boot, Event, Machine, QEMU},
+    session::{self, End, Limits, Session, Verdict},
+};
+
+use crate::{
+    process::spinner,
+    toolchain::{root, which},
+    xen_guest,
+};
+
+/// Silence on both serial lines that counts as a hang: a quiet machine needs 10 s at most, a loaded one three times that.
+const SILENCE: Duration = Duration::from_secs(150);
+
+/// The start of Xen and domain 0, on a loaded machine.
+const START: Duration = Duration::from_secs(240);
+
+/// Options of `./x xen`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only the jobs whose name contains one of these words; `bench` alone: the bench with its peer.
+    words: Vec<String>,
+    /// Only domains of this type.
+    #[arg(long = "type", value_enum)]
+    kind: Option<Kind>,
+    /// Only this tier: 0 is Xen alone, 1 PVH domains, 2 HVM domains.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
+    tier: Option<u8>,
+    /// No jobs: a shell on domain 0. `exit`, or Ctrl-], ends it.
+    #[arg(long)]
+    shell: bool,
+    /// After the jobs, a shell on domain 0 as with --shell.
+    #[arg(long)]
+    keep: bool,
+    /// Let the processor run the instructions, where /dev/kvm allows it.
+    #[arg(long)]
+    kvm: bool,
+    /// List the jobs and end.
+    #[arg(long)]
+    list: bool,
+}
+
+/// A domain's type.
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    Pvh,
+    Hvm,
+}
+
+impl Options {
+    fn wants(&self, job: &Job, tier: Tier) -> bool {
+        let of_kind = match self.kind {
+            None => true,
+            Some(Kind::Pvh) => tier == Tier::Pvh,
+            Some(Kind::Hvm) => tier == Tier::Hvm,
+        };
+        let of_tier = match self.tier {
+            None => true,
+            Some(0) => tier == Tier::Xen,
+            Some(1) => tier == Tier::Pvh,
+            Some(_) => tier == Tier::Hvm,
+        };
+        let named =
+            self.words.is_empty() || self.words.iter().any(|word| job.id(tier).contains(word));
+        of_kind && of_tier && named
+    }
+}
+
+/// What the machine must have, and why it has not.
+pub(crate) fn missing() -> Option<String> {
+    [QEMU, "xz", "apt-get", "apt-cache", "dpkg", "setpriv"]
+        .into_iter()
+        .find(|program| !which(program))
+        .map(|program| {
+            format!("there is no {program} here; Xen runs in QEMU with Debian's packages (apt-get install --no-install-recommends qemu-system-x86 xz-utils)")
+        })
+}
+
+/// Where images are kept.
+fn cache() -> PathBuf {
+    env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| {
+            PathBuf::from(env::var_os("HOME").unwrap_or("/tmp".into())).join(".cache")
+        })
+        .join("winpv")
+}
+
+/// The run, its logs, and what stops it.
+struct Lab {
+    image: Image,
+    logs: PathBuf,
+    accelerator: Accelerator,
+    stop: Arc<AtomicBool>,
+}
+
+/// `./x xen`.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let jobs = job::all(&root().join("rig/xen-lab/jobs"))?;
+    if options.list {
+        for job in &jobs {
+            let tiers: Vec<_> = job.tiers.iter().map(|tier| tier.name()).collect();
+            println!("{:<14} {:<8} {}", job.name, tiers.join(" "), job.about);
+        }
+        return Ok(());
+    }
+    if let Some(text) = missing() {
+        bail!("{text}");
+    }
+    let chosen: Vec<_> = [Tier::Xen, Tier::Pvh, Tier::Hvm]
+        .into_iter()
+        .flat_map(|tier| jobs.iter().map(move |job| (job, tier)))
+        .filter(|(job, tier)| job.tiers.contains(tier) && options.wants(job, *tier))
+        .collect();
+    ensure!(
+        options.shell || !chosen.is_empty(),
+        "no job has such a name and type; ./x xen --list names them"
+    );
+    let verdicts = run_jobs(options, &chosen)?;
+    if options.shell {
+        return Ok(());
+    }
+    let (table, passed) = session::table(&verdicts);
+    print!("{table}");
+    let failed = verdicts.iter().filter(|verdict| !verdict.passed).count();
+    println!("{} passed, {failed} failed", verdicts.len() - failed);
+    ensure!(passed, "jobs failed; their logs are in out/xen/");
+    Ok(())
+}
+
+fn run_jobs(options: &Options, chosen: &[(&Job, Tier)]) -> Result<Vec<Verdict>> {
+    crate::drivers::build()?;
+    let kernels = xen_guest::build()?;
+    let module = |job: &str| xen_guest::archive(job);
+    let guest = Guest {
+        elf64: &kernels.pvh,
+        elf32: &kernels.hvm,
+        module: &module,
+    };
+    let bar = spinner("xen");
+    let image = image::get(&cache(), &|step| bar.set_message(format!("xen: {step}")))
+        .context("making Xen's image")?;
+    let logs = root().join("out/xen");
+    if logs.exists() {
+        fs::remove_dir_all(&logs).with_context(|| format!("cannot clear {}", logs.display()))?;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot catch signals")?;
+    }
+    let lab = Lab {
+        image,
+        logs,
+        accelerator: if options.kvm {
+            Accelerator::Kvm
+        } else {
+            Accelerator::Tcg
+        },
+        stop,
+    };
+    let mut verdicts = Vec::new();
+    let (alone, domains): (Vec<_>, Vec<_>) =
+        chosen.iter().partition(|(_, tier)| *tier == Tier::Xen);
+    let say = |step: &str| bar.set_message(format!("xen: {step}"));
+    if !options.shell {
+        for (job, _) in alone {
+            verdicts.push(lab.alone(job, &guest, &say)?);
+        }
+    }
+    if options.shell || !domains.is_empty() {
+        let shell = options.shell || options.keep;
+        verdicts.extend(lab.domains(&guest, &domains, options.shell, shell, &say)?);
+    }
+    bar.finish_and_clear();
+    Ok(verdicts)
+}
+
+impl Lab {
+    fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.logs.join(name);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// Tier 0: the guest kernel in domain 0's place.
+    fn alone(&self, job: &Job, guest: &Guest<'_>, say: &dyn Fn(&str)) -> Result<Verdict> {
+        let id = job.id(Tier::Xen);
+        say(&format!("{id}: Xen alone"));
+        let folder = self.folder(&id)?;
+        let module = folder.join("job.cpio");
+        fs::write(&module, (guest.module)(&job.guest)?).context("cannot write the module")?;
+        let boot = Boot::Own {
+            kernel: guest.elf64.to_owned(),
+            module,
+        };
+        let began = Instant::now();
+        let machine = Machine::start(&self.image.xen(), &boot, self.accelerator, &folder)?;
+        let (mut last, mut failure) = (String::new(), None);
+        let finding = loop {
+            if self.stop.load(Ordering::Relaxed) {
+                bail!("stopped during {id}");
+            }
+            let limit = START + Duration::from_secs(job.limit);
+            match machine.events.recv_timeout(Duration::from_millis(200)) {
+                Ok(Event::Xen(line)) => {
+                    if line.contains("winpv: done passed") {
+                        break Ok(format!("Xen {}", self.image.xen_version));
+                    }
+                    if line.contains("winpv: fail") {
+                        failure = Some(line.clone());
+                    }
+                    if [
+                        "winpv: done failed",
+                        "Panic on CPU",
+                        "Hardware Dom0 crashed",
+                        "Hardware Dom0 shutdown",
+                    ]
+                    .iter()
+                    .any(|text| line.contains(text))
+                    {
+                        break Err(failure.unwrap_or(line));
+                    }
+                    last = line;
+                }
+                Ok(Event::Dom0(_)) => {}
+                Ok(Event::Closed) | Err(RecvTimeoutError::Disconnected) => {
+                    break Err(format!(
+                        "QEMU ended: {}",
+                        machine.last_error().unwrap_or(last)
+                    ));
+                }
+                Err(RecvTimeoutError::Timeout) if began.elapsed() < limit => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    break Err(format!(
+                        "no verdict within {} s; last line: {last}",
+                        limit.as_secs()
+                    ));
+                }
+            }
+        };
+        let (passed, text) = match finding {
+            Ok(text) => (true, text),
+            Err(text) => (
+                false,
+                format!("{text} ({})", folder.join("console.log").display()),
+            ),
+        };
+        Ok(Verdict {
+            id,
+            passed,
+            elapsed: began.elapsed(),
+            findings: vec![text],
+        })
+    }
+
+    /// Tiers 1 and 2: all jobs in one boot of domain 0; or a shell.
+    fn domains(
+        &self,
+        guest: &Guest<'_>,
+        jobs: &[(&Job, Tier)],
+        only_shell: bool,
+        shell: bool,
+        say: &dyn Fn(&str),
+    ) -> Result<Vec<Verdict>> {
+        let folder = self.folder("domains")?;
+        let jobs: Vec<_> = if only_shell {
+            Vec::new()
+        } else {
+            jobs.to_vec()
+        };
+        let added = folder.join("jobs.cpio");
+        let bytes = archive::for_jobs(Some(guest), &jobs, shell)?;
+        fs::write(&added, bytes).with_context(|| format!("cannot write {}", added.display()))?;
+        let boot = Boot::Linux {
+            kernel: self.image.kernel(),
+            roots: vec![self.image.dom0(), added],
+        };
+        let limits = Limits {
+            silence: SILENCE,
+            // Four times what a quiet machine allows the jobs.
+            whole: START + 4 * Duration::from_secs(jobs.iter().map(|(job, _)| job.limit).sum()),
+        };
+        say("starting Xen");
+        let machine = Machine::start(&self.image.xen(), &boot, self.accelerator, &folder)?;
+        let mut session = Session::new(&folder, limits, &self.stop, say);
+        let end = session.follow(&machine.events);
+        let verdicts = std::mem::take(&mut session.verdicts);
+        match end {
+            Ok(End::Done) => {}
+            Ok(End::Shell) => {
+                print!("{}", session::table(&verdicts).0);
+                self.shell(&machine)?;
+            }
+            Err(error) => {
+                print!("{}", session::table(&verdicts).0);
+                return Err(error);
+            }
+        }
+        ensure!(
+            verdicts.len() == jobs.len(),
+            "domain 0 ran {} jobs of {}; the log is {}",
+            verdicts.len(),
+            jobs.len(),
+            folder.join("dom0.log").display()
+        );
+        Ok(verdicts)
+    }
+
+    /// The terminal as domain 0's, until its shell ends.
+    fn shell(&self, machine: &Machine) -> Result<()> {
+        let terminal = io::stdin()
+            .is_terminal()
+            .then(RawTerminal::enter)
+            .transpose()?;
+        eprint!("domain 0's shell; exit or Ctrl-] ends it\r\n");
+        let mut line = machine.com2().try_clone()?;
+        let stop = Arc::clone(&self.stop);
+        let interactive = terminal.is_some();
+        thread::spawn(move || {
+            let mut bytes = [0; 256];
+            while let Ok(count @ 1..) = io::stdin().read(&mut bytes) {
+                // 0x1D is Ctrl-].
+                if interactive && bytes[..count].contains(&0x1D) {
+                    stop.store(true, Ordering::Relaxed);
+                    return;
+                }
+                if line.write_all(&bytes[..count]).is_err() {
+                    return;
+                }
+            }
+            // The end of what was piped in is the end of the shell; if it has ended already, all is well.
+            let _ = line.write_all(b"\nexit\n");
+        });
+        while !self.stop.load(Ordering::Relaxed) {
+            match machine.events.recv_timeout(Duration::from_millis(200)) {
+                Ok(Event::Closed) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Event::Xen(_) | Event::Dom0(_)) | Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The terminal in raw mode; this puts it back.
+struct RawTerminal(String);
+
+impl RawTerminal {
+    fn enter() -> Result<Self> {
+        let state = stty(&["-g"])?;
+        stty(&["raw", "-echo"])?;
+        Ok(Self(state.trim().to_owned()))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        if let Err(error) = stty(&[&self.0]) {
+            eprintln!("x: the terminal stays raw ({error:#}); reset puts it right");
+        }
+    }
+}
+
+fn stty(arguments: &[&str]) -> Result<String> {
+    let done = Command::new("stty")
+        .args(arguments)
+        .stdin(Stdio::inherit())
+        .output()
+        .context("cannot start stty")?;
+    ensure!(done.status.success(), "stty {} failed", arguments.join(" "));
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
