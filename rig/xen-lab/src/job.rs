@@ -54,7 +54,8 @@ impl FromStr for Tier {
 pub struct Disk {
     name: String,
     kind: String,
-    size: String,
+    /// In bytes.
+    size: u64,
     content: String,
     later: bool,
 }
@@ -80,7 +81,7 @@ impl Disk {
         Ok(Self {
             name: name.into(),
             kind: kind.into(),
-            size: size.into(),
+            size: mebibytes(size)? << 20,
             content: content.into(),
             later,
         })
@@ -94,6 +95,14 @@ impl Disk {
             self.name, self.kind, self.size, self.content
         )
     }
+}
+
+/// The number in "16M".
+fn mebibytes(text: &str) -> Result<u64> {
+    text.strip_suffix('M')
+        .and_then(|number| number.parse::<u32>().ok())
+        .map(u64::from)
+        .with_context(|| format!("a disk's size is so many MiB, as in 16M, not {text}"))
 }
 
 /// One job.
@@ -273,7 +282,7 @@ mod tests {
         assert_eq!(job.steps(), "start\nfinish\nsame_sha256 disk0 xvda\n");
         assert_eq!(
             job.settings(Tier::Pvh),
-            "name=read-pvh\ntype=pvh\ndisks='xvda,phy,16M,random, xvdb,qdisk,1M,zero,later'\n"
+            "name=read-pvh\ntype=pvh\ndisks='xvda,phy,16777216,random, xvdb,qdisk,1048576,zero,later'\n"
         );
         let configuration = job.configuration(Tier::Pvh);
         assert!(configuration.contains("vcpus=2\n"), "{configuration}");
@@ -296,6 +305,7 @@ mod tests {
             ("about = x\nvcpus = two\n", "line 2"),
             ("about = x\ndisk = xvda phy 16M\n", "line 2"),
             ("about = x\ndisk = xvda tap 16M zero\n", "line 2"),
+            ("about = x\ndisk = xvda phy 16 zero\n", "line 2"),
             ("about = x\ntypes = pv\n", "line 2"),
             ("about = x\n[dom1]\n", "line 2"),
             ("about = x\n", "no [guest]"),
