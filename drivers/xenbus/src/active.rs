@@ -64,8 +64,11 @@ pub fn is_active(physical: &DeviceObject) -> Result<bool> {
         FORCE_DEACTIVATED => return Ok(false),
         _ => {}
     }
-    match recorded() {
-        None => Ok(names.record(true).is_ok()),
+    match recorded()? {
+        None => match names.record(true) {
+            Err(status @ (NtStatus::NO_MEMORY | NtStatus::INSUFFICIENT_RESOURCES)) => Err(status),
+            outcome => Ok(outcome.is_ok()),
+        },
         Some(active) => {
             let ours = names.device.strip_suffix(b"\0").unwrap_or_default();
             let same = active.eq_ignore_ascii_case(ours);
@@ -111,13 +114,17 @@ fn forced(physical: &DeviceObject, names: &Names) -> Result<u32> {
 }
 
 /// The device ID that the registry has for the active device.
-fn recorded() -> Option<Vec<u8>> {
+fn recorded() -> Result<Option<Vec<u8>>> {
     let mut value: *mut c_char = core::ptr::null_mut();
     // SAFETY: the key is NUL-terminated, the out parameter live.
     let status = unsafe { xen_api::ConfigGetActive(c"DeviceID".as_ptr(), &mut value) };
-    NtStatus::check(status).ok()?;
-    if value.is_null() {
-        return None;
+    match NtStatus::check(status) {
+        Err(status @ (NtStatus::NO_MEMORY | NtStatus::INSUFFICIENT_RESOURCES)) => {
+            return Err(status);
+        }
+        Err(_) => return Ok(None),
+        Ok(()) if value.is_null() => return Ok(None),
+        Ok(()) => {}
     }
     // SAFETY: xen.sys gave a string.
     let text = unsafe { CStr::from_ptr(value) }.to_bytes();
@@ -128,7 +135,8 @@ fn recorded() -> Option<Vec<u8>> {
     }
     // SAFETY: the string is xen.sys' and not used any more.
     unsafe { xen_api::ConfigFreeActive(value) };
-    room.ok().map(|()| copy)
+    room?;
+    Ok(Some(copy))
 }
 
 fn id(physical: &DeviceObject, kind: i32) -> Result<Vec<u8>> {
@@ -165,6 +173,7 @@ fn location(physical: &DeviceObject) -> Result<Vec<u8>> {
 fn take(information: usize) -> Result<Vec<u8>> {
     let start = core::ptr::with_exposed_provenance_mut::<u16>(information);
     let mut text = Vec::new();
+    let mut room = Ok(());
     if !start.is_null() {
         let mut at = start;
         loop {
@@ -173,7 +182,8 @@ fn take(information: usize) -> Result<Vec<u8>> {
             if unit == 0 {
                 break;
             }
-            if text.try_reserve(2).is_err() {
+            room = text.try_reserve(2);
+            if room.is_err() {
                 break;
             }
             text.push(u8::try_from(unit).unwrap_or(b'?'));
@@ -182,6 +192,7 @@ fn take(information: usize) -> Result<Vec<u8>> {
         // SAFETY: the block became ours with the answer.
         unsafe { ExFreePoolWithTag(start.cast(), 0) };
     }
+    room?;
     text.try_reserve(1)?;
     text.push(0);
     Ok(text)

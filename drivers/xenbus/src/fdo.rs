@@ -18,7 +18,7 @@ use crate::worker::Worker;
 use ::bus::{Platform, PnpState, State};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use nt::device::DeviceOptions;
 use nt::interface::BusInterface;
 use nt::{
@@ -49,6 +49,8 @@ pub struct Fdo {
     pnp: SpinLock<State>,
     started: SpinLock<Option<Started>>,
     session: SpinLock<Option<Session>>,
+    /// A suspension has voided the session, and there is no other yet.
+    lost_session: AtomicBool,
     children: SpinLock<Vec<Arc<Child>>>,
     /// Set once the children are known.
     scanned: Event,
@@ -103,6 +105,7 @@ impl Fdo {
             pnp: SpinLock::new(State::new(PnpState::Added)),
             started: SpinLock::new(None),
             session: SpinLock::new(None),
+            lost_session: AtomicBool::new(false),
             children: SpinLock::new(Vec::new()),
             scanned: Event::new(EventKind::Notification, false)?,
             device_states: SpinLock::new(states),
@@ -221,6 +224,7 @@ impl Fdo {
 
     /// From D0 to D3. PASSIVE_LEVEL.
     fn power_down(&self) {
+        self.lost_session.store(false, Ordering::Release);
         let session = self.session.lock().take();
         drop(session);
         if let Some(bus) = &self.bus {
@@ -229,23 +233,36 @@ impl Fdo {
     }
 
     /// Obeys what the toolstack writes to `control/shutdown`, as far as it is a suspension. PASSIVE_LEVEL.
-    fn obey(&self) {
-        let Some(bus) = &self.bus else { return };
+    ///
+    /// # Errors
+    /// The order could not be read, or the watches not be renewed: it should be tried again.
+    fn obey(&self) -> Result<()> {
+        let Some(bus) = &self.bus else { return Ok(()) };
+        if self.lost_session.load(Ordering::Acquire) {
+            return self.renew_session(bus);
+        }
         let asleep = self.session.lock().is_none();
-        if asleep || !session::suspension_is_wanted(bus) {
-            return;
+        if asleep || !session::suspension_is_wanted(bus)? {
+            return Ok(());
         }
         nt::info!("the toolstack asks for a suspension");
         match bus.suspend.trigger(bus) {
             Ok(true) => self.renew_session(bus),
-            Ok(false) => nt::info!("the suspension was called off"),
-            Err(status) => nt::error!("suspending: {status}"),
+            Ok(false) => {
+                nt::info!("the suspension was called off");
+                Ok(())
+            }
+            Err(status) => {
+                nt::error!("suspending: {status}");
+                Ok(())
+            }
         }
     }
 
     /// After a resume: xenstored has forgotten this guest's watches.
-    fn renew_session(&self, bus: &Arc<Bus>) {
+    fn renew_session(&self, bus: &Arc<Bus>) -> Result<()> {
         nt::info!("resumed");
+        self.lost_session.store(true, Ordering::Release);
         let old = self.session.lock().take();
         drop(old);
         let events = self.started.lock().as_ref().map(|started| {
@@ -255,12 +272,13 @@ impl Fdo {
             )
         });
         let Some((scan, control)) = events else {
-            return;
+            return Ok(());
         };
-        match Session::open(bus, &scan, &control) {
-            Ok(session) => *self.session.lock() = Some(session),
-            Err(status) => nt::error!("renewing the watches: {status}"),
-        }
+        let session = Session::open(bus, &scan, &control)
+            .inspect_err(|status| nt::error!("renewing the watches: {status}"))?;
+        *self.session.lock() = Some(session);
+        self.lost_session.store(false, Ordering::Release);
+        Ok(())
     }
 }
 

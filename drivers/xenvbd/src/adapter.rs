@@ -28,6 +28,8 @@ const TARGETS: usize = 255;
 const EMULATED_TARGETS: u32 = 4;
 /// How long disks may take to connect before the system is told of those that are ready.
 const SCAN_TIME: Duration = Duration::from_secs(15);
+/// After a look for disks, or a way up, that failed.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The miniport.
 pub(crate) struct Adapter {
@@ -63,6 +65,16 @@ pub(crate) struct Core {
 unsafe impl Send for Core {}
 // SAFETY: as above; all else is Send and Sync.
 unsafe impl Sync for Core {}
+
+/// How far the adapter is up.
+enum Power {
+    /// It is not to be.
+    Off,
+    /// It is to be, and something failed: tried again. After a resume there is a session already.
+    Pending(Option<Arc<Session>>),
+    /// All of it.
+    On(Powered),
+}
 
 /// What exists while there is power, in the order of its ending.
 struct Powered {
@@ -246,8 +258,8 @@ impl Core {
 
     /// The thread.
     fn run(self: Arc<Self>) {
-        let mut powered = match self.power_on() {
-            Ok(powered) => Some(powered),
+        let mut power = match self.power_on() {
+            Ok(powered) => Power::On(powered),
             Err(status) => {
                 nt::error!("cannot start: {status}");
                 *self.started.lock() = Some(Err(status));
@@ -260,23 +272,55 @@ impl Core {
         while !self.over.load(Ordering::Acquire) {
             let request = self.power.lock().take();
             if let Some(next) = request {
-                powered = self.change_power(powered, next);
+                power = self.change_power(power, next);
             }
-            if self.resumed.swap(false, Ordering::AcqRel) && powered.is_some() {
-                powered = self.renew(powered);
+            if self.resumed.swap(false, Ordering::AcqRel)
+                && let Power::On(Powered { session, .. }) = power
+            {
+                // The watch is dead and the store may be another host's.
+                power = Power::Pending(Some(session));
             }
-            if let Some(powered) = &powered {
+            if let Power::Pending(session) = power {
+                power = self.bring_up(session);
+            }
+            let mut done = !matches!(power, Power::Pending(_));
+            if let Power::On(powered) = &power {
                 let wanted = self.scans_wanted.load(Ordering::Acquire);
                 if wanted != 0 {
-                    self.scan(&powered.session);
+                    let looked = self.scan(&powered.session);
+                    if let Err(status) = looked {
+                        nt::warning!("looking for disks: {status}");
+                        done = false;
+                    }
                     self.scans_done.store(wanted, Ordering::Release);
                 }
             }
             self.settled.set();
-            self.wake.wait();
+            match done {
+                true => self.wake.wait(),
+                false => drop(self.wake.wait_for(AGAIN)),
+            }
         }
         self.close_disks(Goal::Over);
-        self.power_off(powered);
+        self.power_off(power);
+    }
+
+    /// Makes what power needs, with the session of before a resume if there is one.
+    #[inline(never)]
+    fn bring_up(self: &Arc<Self>, session: Option<Arc<Session>>) -> Power {
+        let outcome = match session {
+            None => self.power_on().map_err(|status| (status, None)),
+            Some(session) => self
+                .announce(session.clone())
+                .map_err(|status| (status, Some(session))),
+        };
+        outcome.map_or_else(
+            |(status, session)| {
+                nt::error!("cannot come up: {status}");
+                Power::Pending(session)
+            },
+            Power::On,
+        )
     }
 
     fn power_on(self: &Arc<Self>) -> Result<Powered> {
@@ -324,8 +368,15 @@ impl Core {
     }
 
     #[inline(never)]
-    fn power_off(&self, powered: Option<Powered>) {
-        let Some(powered) = powered else { return };
+    fn power_off(&self, power: Power) {
+        let powered = match power {
+            Power::Off | Power::Pending(None) => return,
+            Power::Pending(Some(session)) => {
+                drop(session);
+                return self.offers.close();
+            }
+            Power::On(powered) => powered,
+        };
         let store = powered.session.store.clone();
         let _ = store.plain().remove(None, &c_text!("feature/hotplug/vbd"));
         if let Err(status) = distribution::remove(&store) {
@@ -335,45 +386,33 @@ impl Core {
         self.offers.close();
     }
 
-    /// After a resume the watch is dead and the store may be another host's.
     #[inline(never)]
-    fn renew(self: &Arc<Self>, powered: Option<Powered>) -> Option<Powered> {
-        let session = powered?.session;
-        self.announce(session)
-            .inspect_err(|status| nt::error!("after a resume: {status}"))
-            .ok()
-    }
-
-    #[inline(never)]
-    fn change_power(self: &Arc<Self>, powered: Option<Powered>, next: Next) -> Option<Powered> {
+    fn change_power(self: &Arc<Self>, power: Power, next: Next) -> Power {
         let on = next
             .irp()
             .power()
             .is_some_and(|power| power.state == nt::sys::PowerDeviceD0);
-        let powered = match (powered, on) {
-            (None, true) => {
-                let powered = self
-                    .power_on()
-                    .inspect_err(|status| nt::error!("cannot power up: {status}"))
-                    .ok();
+        let power = match (power, on) {
+            (Power::Off, true) => {
+                let power = self.bring_up(None);
                 for disk in self.disks().filter(|disk| disk.goal() == Goal::Closed) {
                     disk.set_goal(Goal::Connected);
                 }
                 // Who is told of the power uses the disks at once, perhaps to page.
-                if powered.is_some() {
+                if matches!(power, Power::On(_)) {
                     self.await_disks();
                 }
-                powered
+                power
             }
-            (powered @ Some(_), false) => {
+            (power @ (Power::On(_) | Power::Pending(_)), false) => {
                 self.close_disks(Goal::Closed);
-                self.power_off(powered);
-                None
+                self.power_off(power);
+                Power::Off
             }
-            (powered, _) => powered,
+            (power, _) => power,
         };
         let _ = next.forward();
-        powered
+        power
     }
 
     /// Gives all disks that are connected the same goal, and waits for them.
@@ -391,26 +430,45 @@ impl Core {
     }
 
     /// Compares what xenstore lists with the disks there are.
+    ///
+    /// # Errors
+    /// It should be done again. Disks that could not be looked at stay as they are.
     #[inline(never)]
-    fn scan(&self, session: &Session) {
+    fn scan(&self, session: &Session) -> Result<()> {
         let mut seen = Vec::new();
-        if seen.try_reserve_exact(TARGETS).is_err() {
-            return nt::error!("no memory to look for disks");
-        }
+        seen.try_reserve_exact(TARGETS)?;
         seen.resize(TARGETS, None::<VirtualDevice>);
         let mut reboot = false;
-        if let Ok(list) = session
+        let mut outcome = Ok(());
+        let list = session
             .store
             .plain()
-            .list(Some(&c_text!("device")), &c_text!("vbd"))
-        {
+            .list(Some(&c_text!("device")), &c_text!("vbd"));
+        let list = match list {
+            Err(NtStatus::OBJECT_NAME_NOT_FOUND) => None,
+            list => Some(list?),
+        };
+        if let Some(list) = list {
             for name in list.names() {
-                let Some((device, target)) = self.qualify(session, name) else {
+                let Some((device, target)) = number_of(name) else {
                     continue;
                 };
                 let Some(slot) = seen.get_mut(target as usize) else {
                     continue;
                 };
+                match is_ours(session, device) {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    // What cannot be read now is neither there nor gone.
+                    Err(status) => {
+                        outcome = Err(status);
+                        let known = self.disks.get(target as usize).and_then(Once::get);
+                        *slot = slot.or(known
+                            .filter(|running| running.disk.goal() != Goal::Gone)
+                            .map(|running| running.disk.device()));
+                        continue;
+                    }
+                }
                 if let Some(first) = slot {
                     nt::warning!(
                         "vbd/{}: target {target} is vbd/{}'s already; ignored",
@@ -453,7 +511,8 @@ impl Core {
                         // Only this thread fills places.
                         Ok(running) => drop(slot.set(running)),
                         Err(status) => {
-                            nt::error!("vbd/{}: cannot make the disk: {status}", device.0)
+                            nt::error!("vbd/{}: cannot make the disk: {status}", device.0);
+                            outcome = Err(status);
                         }
                     }
                 }
@@ -464,6 +523,7 @@ impl Core {
             Disks::new(unplug).ask_for_reboot(&c_text!("XENVBD"));
         }
         self.await_disks();
+        outcome
     }
 
     /// Waits for all disks on their way, for a while.
@@ -472,25 +532,6 @@ impl Core {
         for disk in self.disks() {
             disk.wait(end.saturating_sub(time::since_boot()));
         }
-    }
-
-    /// The number and target of an entry of `device/vbd` that is a disk for us. Others are none of our business.
-    #[inline(never)]
-    fn qualify(&self, session: &Session, name: &[u8]) -> Option<(VirtualDevice, u32)> {
-        let device = VirtualDevice::parse(name)?;
-        let target = device
-            .target()
-            .filter(|target| (*target as usize) < TARGETS)?;
-        let directory = c_text!("device/vbd/{}", device.0);
-        let read = |key: &str| {
-            session
-                .store
-                .plain()
-                .read(&directory, &CText::from_bytes(key.as_bytes()))
-        };
-        let ejected = read("ejected").is_ok_and(|value| value.as_bytes() != b"0");
-        let disk = read("device-type").is_ok_and(|value| value.as_bytes() == b"disk");
-        (disk && !ejected).then_some((device, target))
     }
 
     /// Whether an emulated disk with the same contents may be in use.
@@ -537,4 +578,27 @@ impl Core {
             }
         }
     }
+}
+
+/// The number and target of an entry of `device/vbd`.
+fn number_of(name: &[u8]) -> Option<(VirtualDevice, u32)> {
+    let device = VirtualDevice::parse(name)?;
+    let target = device.target()?;
+    ((target as usize) < TARGETS).then_some((device, target))
+}
+
+/// Whether an entry of `device/vbd` is a disk for us. Others are none of our business.
+#[inline(never)]
+fn is_ours(session: &Session, device: VirtualDevice) -> Result<bool> {
+    let directory = c_text!("device/vbd/{}", device.0);
+    let is = |key: &str, test: fn(&[u8]) -> bool| {
+        let key = CText::from_bytes(key.as_bytes());
+        match session.store.plain().read(&directory, &key) {
+            Err(NtStatus::OBJECT_NAME_NOT_FOUND) => Ok(false),
+            value => value.map(|value| test(value.as_bytes())),
+        }
+    };
+    let ejected = is("ejected", |value| value != b"0")?;
+    let disk = is("device-type", |value| value == b"disk")?;
+    Ok(disk && !ejected)
 }

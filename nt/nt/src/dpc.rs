@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicBool, Ordering};
 use nt_sys::imports::{
     KeFlushQueuedDpcs, KeInitializeDpc, KeInsertQueueDpc, KeRemoveQueueDpc, KeSetImportanceDpc,
     KeSetTargetProcessorDpcEx,
@@ -16,8 +17,11 @@ pub(crate) type Callback = dyn Fn() + Send + Sync;
 
 /// A function that runs at DISPATCH_LEVEL after it was queued.
 ///
-/// Dropping waits for a running one, so drop at PASSIVE_LEVEL and not from within the function itself.
+/// Dropping one that was ever queued waits for a running one, so drop it at PASSIVE_LEVEL and not from within the
+/// function itself.
 pub struct Dpc {
+    /// It may be running.
+    queued: AtomicBool,
     // The order matters: the object's context points to the (boxed) callback.
     object: Box<UnsafeCell<MaybeUninit<KDPC>>>,
     _callback: Box<Box<Callback>>,
@@ -34,6 +38,7 @@ impl Dpc {
         let callback: Box<Callback> = try_box(callback)?;
         let callback = try_box(callback)?;
         let dpc = Dpc {
+            queued: AtomicBool::new(false),
             object: try_box(UnsafeCell::new(MaybeUninit::uninit()))?,
             _callback: callback,
         };
@@ -49,6 +54,7 @@ impl Dpc {
 
     /// Queues the call; false when it is queued already. Any IRQL.
     pub fn queue(&self) -> bool {
+        self.queued.store(true, Ordering::Release);
         // SAFETY: the object is initialised.
         unsafe {
             KeInsertQueueDpc(self.as_ptr(), core::ptr::null_mut(), core::ptr::null_mut()) != 0
@@ -83,7 +89,7 @@ impl Dpc {
 
 impl Drop for Dpc {
     fn drop(&mut self) {
-        if !self.cancel() {
+        if !self.cancel() && *self.queued.get_mut() {
             Dpc::flush_all();
         }
     }

@@ -16,18 +16,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Fdo {
     /// Looks once. PASSIVE_LEVEL, one at a time.
-    pub(super) fn scan(self: &Arc<Self>) {
+    ///
+    /// # Errors
+    /// It should be done again: better no change than devices that vanish because xenstored is slow.
+    pub(super) fn scan(self: &Arc<Self>) -> Result<()> {
         if !self.is_started() || self.session.lock().is_none() {
-            return;
+            return Ok(());
         }
         if settings::enumerate() {
-            match self.wanted() {
-                Ok(wanted) => self.reconcile(&wanted),
-                // Better no change than devices that vanish because xenstored is slow.
-                Err(status) => nt::warning!("looking for devices: {status}"),
-            }
+            self.wanted()
+                .and_then(|wanted| self.reconcile(&wanted))
+                .inspect_err(|status| nt::warning!("looking for devices: {status}"))?;
         }
         self.scanned.set();
+        Ok(())
     }
 
     /// The classes that there shall be children of.
@@ -46,8 +48,9 @@ impl Fdo {
     }
 
     /// Makes the children agree with `wanted`.
-    fn reconcile(self: &Arc<Self>, wanted: &Classes) {
+    fn reconcile(self: &Arc<Self>, wanted: &Classes) -> Result<()> {
         let mut changed = false;
+        let mut outcome = Ok(());
         let mut unheard_of = Vec::new();
         {
             let mut children = self.children.lock();
@@ -83,12 +86,16 @@ impl Fdo {
             };
             match Child::create(self, identity).and_then(|child| self.adopt(child)) {
                 Ok(()) => changed = true,
-                Err(status) => nt::error!("creating a child for {class}: {status}"),
+                Err(status) => {
+                    nt::error!("creating a child for {class}: {status}");
+                    outcome = Err(status);
+                }
             }
         }
         if changed {
             self.physical.invalidate_bus_relations();
         }
+        outcome
     }
 
     fn adopt(&self, child: Arc<Child>) -> Result<()> {

@@ -60,17 +60,21 @@ fn offer_suspension(bus: &Bus, offer: bool) {
 }
 
 /// Whether `control/shutdown` asks for a suspension; if so, it is acknowledged. Other requests are not ours.
-pub fn suspension_is_wanted(bus: &Bus) -> bool {
-    match bus.store.read(b"control/shutdown") {
-        Ok(value) if value == b"suspend" => match bus.store.write(b"control/shutdown", b"") {
-            Ok(()) => true,
-            Err(status) => {
-                nt::warning!("acknowledging the suspension: {status}");
-                false
-            }
-        },
-        _ => false,
+///
+/// # Errors
+/// Of reading the order or of acknowledging it: it stands.
+pub fn suspension_is_wanted(bus: &Bus) -> Result<bool> {
+    let order = match bus.store.read(b"control/shutdown") {
+        Err(NtStatus::OBJECT_NAME_NOT_FOUND) => return Ok(false),
+        order => order?,
+    };
+    if order != b"suspend" {
+        return Ok(false);
     }
+    bus.store
+        .write(b"control/shutdown", b"")
+        .inspect_err(|status| nt::warning!("acknowledging the suspension: {status}"))?;
+    Ok(true)
 }
 
 fn entry(index: u32) -> Result<Vec<u8>> {
