@@ -109,6 +109,11 @@ impl Director {
         self.state().acts.pop_front()
     }
 
+    /// Whether something is to happen to the machine.
+    pub fn wants_act(&self) -> bool {
+        !self.state().acts.is_empty()
+    }
+
     /// For the model of Xen.
     pub fn for_xen(&'static self) -> Arc<dyn Faults> {
         Arc::new(InXen(self))

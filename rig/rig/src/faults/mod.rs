@@ -38,6 +38,12 @@ pub struct Faults {
     /// Virtual CPUs.
     #[arg(long, global = true, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub cpus: u32,
+    /// The seed of every choice that a run makes, in virtual time.
+    #[arg(long, global = true, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Run on host threads, in the host's time.
+    #[arg(long, global = true)]
+    pub parallel: bool,
     /// What to tell of: off, error, warn, info (what the drivers print), debug, trace.
     #[arg(long, global = true, value_name = "LEVEL", default_value = "off", value_parser = level)]
     pub log: LevelFilter,
@@ -137,6 +143,7 @@ fn run_once(
         scenario,
         faults: faults.to_vec(),
         cpus: options.cpus,
+        seed: (!options.parallel).then_some(options.seed),
         drivers: options.drivers.clone(),
     })?;
     if let Some(path) = json {

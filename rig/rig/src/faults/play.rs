@@ -1,8 +1,7 @@
 //! Toolstack, power button and bus: whoever does to the machine what an [`Act`] says, while others wait for something.
 
 use std::sync::{Arc, mpsc};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backends::block::Disks;
 use nt_host::pnp::node::State;
@@ -13,11 +12,10 @@ use xen_model::toolstack::{Command, VbdSpec};
 
 use super::director::Director;
 use super::name::Act;
+use crate::wait;
 
 /// How long the guest may take to do what it was told.
 const OBEDIENCE: Duration = Duration::from_secs(40);
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(2);
 
 // POWER_ACTION and SYSTEM_POWER_STATE (wdm.h).
 const WORKING: i32 = 1;
@@ -57,21 +55,23 @@ impl Play {
         limit: Duration,
         mut done: impl FnMut(&Self) -> bool,
     ) -> Result<bool, String> {
-        let mut end = Instant::now() + limit;
+        let mut end = wait::now() + limit;
         loop {
             while let Some(act) = self.director.next_act() {
-                let began = Instant::now();
+                let began = wait::now();
                 self.act(act)?;
                 // The time for that is the guest's, not the waiter's.
-                end += began.elapsed();
+                end += wait::now() - began;
             }
-            if done(self) {
-                return Ok(true);
+            let mut is_done = false;
+            let left = end.saturating_sub(wait::now());
+            let ended = wait::until(left, || {
+                is_done = done(self);
+                is_done || self.director.wants_act()
+            });
+            if is_done || !ended {
+                return Ok(is_done);
             }
-            if Instant::now() >= end {
-                return Ok(false);
-            }
-            thread::sleep(LOOK);
         }
     }
 
@@ -112,9 +112,8 @@ impl Play {
                     // The receiver waits, or has given up.
                     let _ = sender.send(());
                 })));
-                receiver
-                    .recv_timeout(OBEDIENCE)
-                    .map_err(|_| "the platform device was not removed".to_owned())
+                wait::receive(&receiver, OBEDIENCE)
+                    .ok_or_else(|| "the platform device was not removed".to_owned())
             }
         }
     }
@@ -128,18 +127,14 @@ impl Play {
     }
 }
 
-fn obeyed(what: &str, mut done: impl FnMut() -> bool) -> Result<(), String> {
-    let end = Instant::now() + OBEDIENCE;
-    while !done() {
-        if Instant::now() >= end {
-            return Err(format!(
-                "the guest did not {what} within {} s",
-                OBEDIENCE.as_secs()
-            ));
-        }
-        thread::sleep(LOOK);
+fn obeyed(what: &str, done: impl FnMut() -> bool) -> Result<(), String> {
+    if wait::until(OBEDIENCE, done) {
+        return Ok(());
     }
-    Ok(())
+    Err(format!(
+        "the guest did not {what} within {} s",
+        OBEDIENCE.as_secs()
+    ))
 }
 
 /// Takes the system to a power state and back. A device that refuses calls it off.
@@ -156,7 +151,7 @@ fn transition(state: i32, action: i32) -> Result<Result<(), String>, String> {
         // The receiver waits, or has given up.
         let _ = sender.send(nt_host::po::transition(state, action));
     })));
-    receiver.recv_timeout(OBEDIENCE).map_err(|_| {
+    wait::receive(&receiver, OBEDIENCE).ok_or_else(|| {
         format!(
             "there was no way to system power state {state} within {} s",
             OBEDIENCE.as_secs()

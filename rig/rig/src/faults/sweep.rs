@@ -151,7 +151,8 @@ pub struct Sweep {
     scenario: Scenario,
     jobs: u64,
     limit: Option<u64>,
-    cpus: u32,
+    /// What the runs and their repetition have in common.
+    machine: Vec<String>,
     drivers: PathBuf,
     program: PathBuf,
     symbols: Symbols,
@@ -205,7 +206,15 @@ impl Sweep {
             scenario: round.scenario,
             jobs: round.jobs.unwrap_or(cores),
             limit: round.limit,
-            cpus: options.cpus,
+            machine: [
+                format!("--cpus={}", options.cpus),
+                match options.parallel {
+                    true => "--parallel".to_owned(),
+                    false => format!("--seed={}", options.seed),
+                },
+                format!("--scenario={}", value_name(&round.scenario)),
+            ]
+            .into(),
             drivers: options.drivers.clone(),
             program,
             symbols,
@@ -368,9 +377,8 @@ impl Sweep {
             self.say(format!("  | {line}"));
         }
         self.say(format!(
-            "  again: ./x faults run --cpus {} --scenario {} --fault {fault}",
-            self.cpus,
-            value_name(&self.scenario)
+            "  again: ./x faults run {} --fault {fault}",
+            self.machine.join(" ")
         ));
     }
 
@@ -381,8 +389,8 @@ impl Sweep {
         let handle = || output.try_clone().map_err(|why| format!("a log: {why}"));
         let mut command = Command::new(&self.program);
         command
-            .args(["faults", "run", "--scenario", &value_name(&self.scenario)])
-            .args(["--cpus", &self.cpus.to_string()])
+            .args(["faults", "run"])
+            .args(&self.machine)
             .arg("--drivers")
             .arg(&self.drivers)
             .arg("--json")

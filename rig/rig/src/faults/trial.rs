@@ -10,7 +10,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::ValueEnum;
 use nt_host::pnp;
@@ -24,6 +24,7 @@ use crate::disk::{Disk as _, Io, Op};
 use crate::image::{Claim, ClaimError};
 use crate::packages::{PackageError, Packages};
 use crate::port_disk::{self, PortDisk};
+use crate::wait;
 
 /// How long the disk may take to come up. The longest of the drivers' own waits for a backend end before.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -56,6 +57,8 @@ pub struct Trial {
     pub faults: Vec<Fault>,
     /// Virtual CPUs.
     pub cpus: u32,
+    /// The seed of every choice, in virtual time; `None` for host threads.
+    pub seed: Option<u64>,
     /// Folder with the drivers.
     pub drivers: PathBuf,
 }
@@ -138,8 +141,8 @@ pub fn run(trial: Trial) -> Result<Outcome, TrialError> {
     }
     let machine = boot::start(
         Plan {
-            seed: None,
             cpus: trial.cpus,
+            seed: trial.seed,
             memory_mib: 128,
             packages: &packages,
             images: vec![Claim::new(&scratch.0)?],
@@ -174,7 +177,7 @@ struct Stage {
 impl Stage {
     /// Waits for the disk: none if a device has failed with a reason, or if it was taken away.
     fn come_up(&mut self) -> Result<Option<Arc<PortDisk>>, String> {
-        let mut failed: Option<(String, Instant)> = None;
+        let mut failed: Option<(String, Duration)> = None;
         let mut disk = None;
         let ended = self.play.wait(PATIENCE, |play| {
             if !pnp::settled() {
@@ -187,7 +190,7 @@ impl Stage {
                 None => failed = None,
                 Some(row) => {
                     failed.get_or_insert_with(|| {
-                        (format!("{} {}", row.instance, row.state), Instant::now())
+                        (format!("{} {}", row.instance, row.state), wait::now())
                     });
                 }
             }
@@ -195,7 +198,7 @@ impl Stage {
                 || play.took_disk()
                 || failed
                     .as_ref()
-                    .is_some_and(|(_, since)| since.elapsed() > CALM)
+                    .is_some_and(|(_, since)| wait::now() - *since > CALM)
         })?;
         if disk.is_none()
             && let Some((why, _)) = failed
