@@ -73,7 +73,9 @@ impl Gnttab {
             mappings,
             hole,
         })?;
-        if let Err(status) = state.grow(&mut state.table.lock()) {
+        // The lock is free again when this has failed.
+        let grown = state.grow(&mut state.table.lock());
+        if let Err(status) = grown {
             self.stop();
             return Err(status);
         }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use nt::interrupt::InterruptSpec;
 use nt::processor::{self, ProcessorNumber};
 use nt::resources::{Descriptor, RequirementsList, Resource, ResourceList};
-use nt::{DeviceObject, Interrupt, NtStatus, Result};
+use nt::{DeviceObject, Interrupt, NtStatus, Result, try_arc};
 use nt_sys::{
     CM_RESOURCE_INTERRUPT_LATCHED, CM_RESOURCE_INTERRUPT_MESSAGE,
     CM_RESOURCE_INTERRUPT_MESSAGE_TOKEN, CM_RESOURCE_INTERRUPT_POLICY_INCLUDED,
@@ -18,13 +18,13 @@ use nt_sys::{
     IrqPolicySpecifiedProcessors, IrqPriorityUndefined,
 };
 
-/// Where events can be delivered.
+/// Where events can be delivered. Cloning it takes no memory.
 #[derive(Clone, Debug, Default)]
 pub struct Vectors {
     /// The global system interrupt of the line.
     line: Option<u32>,
     /// By processor: the vector of its message.
-    messages: Vec<(u32, u8)>,
+    messages: Option<Arc<Vec<(u32, u8)>>>,
 }
 
 impl Vectors {
@@ -36,7 +36,7 @@ impl Vectors {
     /// The line alone.
     pub fn line_only(self) -> Self {
         Self {
-            messages: Vec::new(),
+            messages: None,
             ..self
         }
     }
@@ -45,6 +45,7 @@ impl Vectors {
     pub fn message(&self, cpu: u32) -> Option<u8> {
         self.messages
             .iter()
+            .flat_map(|messages| messages.iter())
             .find(|(owner, _)| *owner == cpu)
             .map(|&(_, vector)| vector)
     }
@@ -131,8 +132,9 @@ impl Assigned {
     ) -> Result<(Vec<Interrupt>, Vectors)> {
         let mut connected = Vec::new();
         connected.try_reserve_exact(self.specs.len())?;
-        let mut vectors = Vectors::default();
-        vectors.messages.try_reserve_exact(self.specs.len())?;
+        let mut line = None;
+        let mut messages = Vec::new();
+        messages.try_reserve_exact(self.specs.len())?;
         for &(spec, raw_vector) in &self.specs {
             let target = Arc::clone(bus);
             let routine = move || target.evtchn.upcall(&target);
@@ -150,13 +152,14 @@ impl Assigned {
             };
             connected.push(interrupt);
             if !spec.latched {
-                vectors.line = Some(raw_vector);
+                line = Some(raw_vector);
             } else if let (Ok(cpu), Ok(vector)) = (cpu(&spec), u8::try_from(spec.vector)) {
-                vectors.messages.push((cpu, vector));
+                messages.push((cpu, vector));
             }
         }
-        nt::info!("line {:?}, messages {:?}", vectors.line, vectors.messages);
-        Ok((connected, vectors))
+        nt::info!("line {line:?}, messages {messages:?}");
+        let messages = Some(try_arc(messages)?);
+        Ok((connected, Vectors { line, messages }))
     }
 }
 

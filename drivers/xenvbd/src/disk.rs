@@ -14,7 +14,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use blkfront::VirtualDevice;
 use blkfront::features::Overrides;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use core::time::Duration;
 use nt::processor::{self, ProcessorNumber};
 use nt::{DeviceObject, Event, EventKind, Result, SpinLock, Thread, time, try_arc};
@@ -57,11 +57,34 @@ pub(crate) enum State {
     Broken = 3,
 }
 
+/// Both, in one word.
+const fn way(goal: Goal, state: State) -> u16 {
+    goal as u16 | (state as u16) << 8
+}
+
+fn goal_of(way: u16) -> Goal {
+    match way & 0xFF {
+        0 => Goal::Connected,
+        1 => Goal::Closed,
+        2 => Goal::Gone,
+        _ => Goal::Over,
+    }
+}
+
+fn state_of(way: u16) -> State {
+    match way >> 8 {
+        0 => State::Moving,
+        1 => State::Settled,
+        2 => State::Failed,
+        _ => State::Broken,
+    }
+}
+
 /// What others tell the thread.
 pub(crate) struct Signals {
     pub(crate) wake: Arc<Event>,
-    goal: AtomicU8,
-    state: AtomicU8,
+    /// The goal in the low byte, the state above it: who sets a goal unsettles it at once.
+    way: AtomicU16,
     broken: AtomicBool,
     /// The domain was suspended: rings, channels and watches are void.
     resumed: AtomicBool,
@@ -77,7 +100,7 @@ pub(crate) struct Disk {
     offers: Arc<Offers>,
     overrides: Overrides,
     shape: Shape,
-    queues: Vec<Arc<Queue>>,
+    queues: Queues,
     /// Queues in use, at least one.
     active: AtomicU32,
     signals: Arc<Signals>,
@@ -92,6 +115,15 @@ pub(crate) struct Disk {
     paging: AtomicBool,
     hibernation: AtomicBool,
     dump: AtomicBool,
+}
+
+/// The queues. A queue and its DPC hold each other: where no thread ends them, this does. PASSIVE_LEVEL.
+struct Queues(Vec<Arc<Queue>>);
+
+impl Drop for Queues {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|queue| queue.stop());
+    }
 }
 
 /// What a system keeps on a disk that it must not lose.
@@ -120,8 +152,7 @@ impl RunningDisk {
     ) -> Result<RunningDisk> {
         let signals = try_arc(Signals {
             wake: try_arc(Event::new(EventKind::Synchronization, false)?)?,
-            goal: AtomicU8::new(Goal::Connected as u8),
-            state: AtomicU8::new(State::Moving as u8),
+            way: AtomicU16::new(way(Goal::Connected, State::Moving)),
             broken: AtomicBool::new(false),
             resumed: AtomicBool::new(false),
             reset: AtomicBool::new(false),
@@ -136,8 +167,8 @@ impl RunningDisk {
             .unwrap_or(MAX_QUEUES)
             .min(processor::active_count())
             .clamp(1, MAX_QUEUES);
-        let mut queues = Vec::new();
-        queues.try_reserve_exact(count as usize)?;
+        let mut queues = Queues(Vec::new());
+        queues.0.try_reserve_exact(count as usize)?;
         for index in 0..count {
             let processor = if count > 1 {
                 ProcessorNumber::from_index(index).ok()
@@ -146,7 +177,7 @@ impl RunningDisk {
             };
             let signals = signals.clone();
             let number = device.0;
-            queues.push(Queue::new(order, processor, move |reason| {
+            queues.0.push(Queue::new(order, processor, move |reason| {
                 if !signals.broken.swap(true, Ordering::AcqRel) {
                     nt::error!("vbd/{number}: the backend broke the protocol: {reason:?}");
                 }
@@ -202,7 +233,7 @@ impl Disk {
     }
 
     pub(crate) fn queues(&self) -> &[Arc<Queue>] {
-        &self.queues
+        &self.queues.0
     }
 
     pub(crate) fn signals(&self) -> &Signals {
@@ -212,15 +243,15 @@ impl Disk {
     /// The queue for what this processor sends.
     pub(crate) fn queue(&self) -> Option<&Arc<Queue>> {
         let active = self.active.load(Ordering::Relaxed).max(1);
-        self.queues
+        self.queues()
             .get((processor::current_index() % active) as usize)
     }
 
     /// The first `count` queues are connected; what the others hold goes to the first.
     pub(crate) fn set_active(&self, count: usize) {
         self.active.store(count.max(1) as u32, Ordering::Relaxed);
-        if let Some((first, _)) = self.queues.split_first() {
-            for queue in self.queues.iter().skip(count.max(1)) {
+        if let Some((first, _)) = self.queues().split_first() {
+            for queue in self.queues().iter().skip(count.max(1)) {
                 queue.hand_over(first);
             }
         }
@@ -237,12 +268,7 @@ impl Disk {
     }
 
     pub(crate) fn goal(&self) -> Goal {
-        match self.signals.goal.load(Ordering::Acquire) {
-            0 => Goal::Connected,
-            1 => Goal::Closed,
-            2 => Goal::Gone,
-            _ => Goal::Over,
-        }
+        goal_of(self.signals.way.load(Ordering::Acquire))
     }
 
     pub(crate) fn is_wanted(&self) -> bool {
@@ -250,27 +276,19 @@ impl Disk {
     }
 
     pub(crate) fn state(&self) -> State {
-        match self.signals.state.load(Ordering::Acquire) {
-            0 => State::Moving,
-            1 => State::Settled,
-            2 => State::Failed,
-            _ => State::Broken,
-        }
+        state_of(self.signals.way.load(Ordering::Acquire))
     }
 
     /// Sets the goal, from which `Over` does not come back. IRQL ≤ DISPATCH_LEVEL.
     pub(crate) fn set_goal(&self, goal: Goal) {
-        let changed = self
+        // Where the goal stays, so does the state.
+        let _ = self
             .signals
-            .goal
+            .way
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
-                (old != goal as u8 && old != Goal::Over as u8).then_some(goal as u8)
+                let old = goal_of(old);
+                (old != goal && old != Goal::Over).then_some(way(goal, State::Moving))
             });
-        if changed.is_ok() {
-            self.signals
-                .state
-                .store(State::Moving as u8, Ordering::Release);
-        }
         self.signals.wake.set();
     }
 
@@ -304,7 +322,7 @@ impl Disk {
     /// Nothing the backend still works on is completed, since its pages are not ours until it has answered. A lost
     /// event is made up for at once; a silent backend is connected anew, which sends everything again.
     pub(crate) fn reset(&self) {
-        for queue in &self.queues {
+        for queue in self.queues() {
             queue.nudge();
         }
         self.signals.reset.store(true, Ordering::Release);
@@ -374,9 +392,12 @@ impl Disk {
 
     fn settle(&self, state: State, goal: Goal) {
         // A goal set meanwhile is not reached by this.
-        if self.goal() == goal {
-            self.signals.state.store(state as u8, Ordering::Release);
-        }
+        let _ = self
+            .signals
+            .way
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
+                (goal_of(old) == goal).then_some(way(goal, state))
+            });
         self.settled.set();
     }
 
@@ -476,10 +497,10 @@ impl Disk {
             };
             let _ = self.signals.wake.wait_for(timeout);
             if self.holds() {
-                self.queues.iter().for_each(|queue| queue.nudge());
+                self.queues().iter().for_each(|queue| queue.nudge());
             }
         }
-        self.queues.iter().for_each(|queue| queue.stop());
+        self.queues().iter().for_each(|queue| queue.stop());
     }
 
     #[inline(never)]
@@ -494,7 +515,7 @@ impl Disk {
     }
 
     fn abort(&self, gone: bool) {
-        self.queues.iter().for_each(|queue| queue.abort(gone));
+        self.queues().iter().for_each(|queue| queue.abort(gone));
     }
 
     /// The protocol is broken: the device stops, the machine goes on.
@@ -563,7 +584,7 @@ impl Disk {
 
     /// Whether the backend holds pages beyond its answers.
     fn holds(&self) -> bool {
-        self.queues.iter().any(|queue| queue.report().2 > 0)
+        self.queues().iter().any(|queue| queue.report().2 > 0)
     }
 }
 

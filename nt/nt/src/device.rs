@@ -7,6 +7,7 @@
 
 use crate::event::Event;
 use crate::{Irp, NtStatus, Result};
+use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Deref;
@@ -329,6 +330,8 @@ impl DeviceOptions {
 /// A device that this driver has made and not yet given to the system. Dropping it deletes it.
 pub struct OwnedDevice<E> {
     raw: *mut DEVICE_OBJECT,
+    /// What it is attached to, if it is.
+    below: Cell<*mut DEVICE_OBJECT>,
     _extension: PhantomData<E>,
 }
 
@@ -366,6 +369,7 @@ impl<E: Send + Sync + 'static> OwnedDevice<E> {
         unsafe { object.DeviceExtension.cast::<E>().write(extension) };
         Ok(OwnedDevice {
             raw,
+            below: Cell::new(core::ptr::null_mut()),
             _extension: PhantomData,
         })
     }
@@ -374,6 +378,7 @@ impl<E: Send + Sync + 'static> OwnedDevice<E> {
     pub fn attach(&self, physical: &DeviceObject) -> Result<DeviceObject> {
         // SAFETY: both are live; this one is not attached yet.
         let lower = unsafe { IoAttachDeviceToDeviceStack(self.raw, physical.as_ptr()) };
+        self.below.set(lower);
         // SAFETY: the stack keeps the lower device live.
         unsafe { DeviceObject::reference(lower) }.ok_or(NtStatus::NO_SUCH_DEVICE)
     }
@@ -415,6 +420,11 @@ impl<E> Deref for OwnedDevice<E> {
 
 impl<E> Drop for OwnedDevice<E> {
     fn drop(&mut self) {
+        let below = self.below.get();
+        if !below.is_null() {
+            // SAFETY: attached above it in `attach`, and never started.
+            unsafe { IoDetachDevice(below) };
+        }
         // SAFETY: the device is live.
         let extension = unsafe { (*self.raw).DeviceExtension };
         // SAFETY: `create` wrote an `E` there and nobody else uses it.
