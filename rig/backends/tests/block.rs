@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex};
 
-use backends::block::{Blkback, BlockConfig, Disks, Image, Mischief, Offer};
+use backends::block::{Blkback, BlockConfig, Disks, Image, Offer};
+use backends::hostile::{Mischief, Wrong};
 use xen_abi::blkif::*;
 use xen_abi::evtchn::{self, AllocUnbound, PortArg};
 use xen_abi::grant::{GTF_PERMIT_ACCESS, GTF_READONLY};
@@ -592,7 +593,7 @@ fn lies_are_told_when_their_turn_comes() {
 #[test]
 fn keys_can_be_wrong() {
     let mut g = Guest::new("wrong-keys", |c| {
-        c.wrong_keys = vec![("sectors".into(), "many".into())]
+        c.wrong_keys = vec![("sectors".into(), Wrong::Text("many".into()))]
     });
     g.connect(0);
     assert_eq!(g.backend("sectors").as_deref(), Some("many"));

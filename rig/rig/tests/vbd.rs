@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use backends::block::{BlockConfig, Lie, Mischief, Offer};
+use backends::block::{BlockConfig, Offer};
+use backends::hostile::{Lie, Mischief};
 use rig::boot::{self, Plan};
 use rig::disk::{Disk, Io, Op};
 use rig::image::Claim;

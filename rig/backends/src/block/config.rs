@@ -7,7 +7,7 @@ use xen_abi::blkif::{INFO_READONLY, SECTOR_SIZE};
 use xen_model::toolstack::VbdSpec;
 
 use super::image::{BadImage, Image, ImageError};
-use super::mischief::Mischief;
+use crate::hostile::{Mischief, Wrong};
 
 /// `feature-discard` and what belongs to it.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ pub struct BlockConfig {
     /// `info`, besides the read-only bit: `xen_abi::blkif::INFO_*`.
     pub info: u32,
     /// Keys of the backend's directory that are written with other values than is right.
-    pub wrong_keys: Vec<(String, String)>,
+    pub wrong_keys: Vec<(String, Wrong)>,
     /// Lies to tell.
     pub mischief: Vec<Mischief>,
 }
@@ -111,10 +111,13 @@ impl BlockConfig {
             .filter(|_| self.vbd.discard != Some(false) && !self.read_only())
     }
 
-    /// The value to write to a key: the right one, unless it is to be wrong.
-    pub(super) fn key_value(&self, key: &str, right: u64) -> String {
-        let wrong = self.wrong_keys.iter().find(|(k, _)| k == key);
-        wrong.map_or_else(|| right.to_string(), |(_, value)| value.clone())
+    /// The value to write to a key: the right one, unless it is to be wrong or missing.
+    pub(super) fn key_value(&self, key: &str, right: u64) -> Option<String> {
+        match self.wrong_keys.iter().find(|(k, _)| k == key) {
+            None => Some(right.to_string()),
+            Some((_, Wrong::Text(text))) => Some(text.clone()),
+            Some((_, Wrong::Missing)) => None,
+        }
     }
 
     pub(super) fn check(&self) -> Result<(), ImageError> {

@@ -19,10 +19,10 @@ use xen_model::dom0::Dom0;
 use xen_model::store::Store;
 
 use super::config::{BlockConfig, Offer, Stats};
-use super::mischief::Lie;
 use super::queue::Queue;
 use super::request::Executor;
 use super::ring::BackRing;
+use crate::hostile::Lie;
 
 /// A disk of the guest.
 pub(super) struct Device {
@@ -59,8 +59,9 @@ impl Device {
             ("multi-queue-max-queues", max_queues),
             ("max-ring-page-order", max_ring_page_order),
         ] {
-            if let Some(value) = value {
-                let value = device.config.key_value(key, u64::from(value));
+            if let Some(value) = value
+                && let Some(value) = device.config.key_value(key, u64::from(value))
+            {
                 store.write(&format!("{dir}/{key}"), value);
             }
         }
@@ -199,7 +200,9 @@ impl Device {
         let dir = self.config.vbd.backend_path();
         let config = &self.config;
         let mut put = |key: &str, value: u64| {
-            store.write(&format!("{dir}/{key}"), config.key_value(key, value));
+            if let Some(value) = config.key_value(key, value) {
+                store.write(&format!("{dir}/{key}"), value);
+            }
         };
         let flags = [
             ("feature-flush-cache", offer.flush),
@@ -260,6 +263,13 @@ impl Device {
                     .extend(queues.map(|queue| queue.close(dom0.xen())));
             }
             Some(Lie::Close) => self.die(dom0),
+            Some(Lie::Flap) => {
+                let state = format!("{}/state", self.config.vbd.backend_path());
+                for flap in ["0", "1", "2", "3", "5", "6", "7", "8", "9", "", "x"] {
+                    dom0.store().write(&state, flap);
+                }
+                dom0.store().write(&state, self.state.number().to_string());
+            }
             _ => {}
         }
         worked

@@ -8,7 +8,7 @@
 mod config;
 mod device;
 mod image;
-mod mischief;
+mod lying;
 mod queue;
 mod request;
 mod ring;
@@ -22,7 +22,6 @@ use xen_model::store::ConnectionId;
 
 pub use config::{BlockConfig, Discard, Offer, Stats};
 pub use image::{BadImage, Buffer, Image, ImageError};
-pub use mischief::{Lie, Mischief, NotALie};
 
 use device::Device;
 

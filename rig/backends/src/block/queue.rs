@@ -1,6 +1,7 @@
 //! One queue of a connected disk: its ring, its channel, and the loop that serves it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use trace::{Class, Event};
 use xen_abi::Port;
@@ -9,9 +10,10 @@ use xen_model::dom0::Dom0;
 use xen_model::{EventEnd, Xen};
 
 use super::config::count;
-use super::mischief::{self, Lie};
+use super::lying::Lying;
 use super::request::Executor;
 use super::ring::BackRing;
+use crate::hostile::Lie;
 
 /// Requests carried out before their responses are published.
 const BATCH: usize = 16;
@@ -22,6 +24,7 @@ pub(super) struct Queue {
     end: Arc<EventEnd>,
     /// The frontend broke the ring: it is left alone until it is connected anew.
     broken: bool,
+    lying: Lying,
 }
 
 /// What serving a queue came to.
@@ -47,6 +50,7 @@ impl Queue {
             ring,
             end,
             broken: false,
+            lying: Lying::default(),
         })
     }
 
@@ -63,7 +67,14 @@ impl Queue {
     /// Carries out a batch of requests.
     pub(super) fn serve(&mut self, executor: &Executor<'_>, dom0: &Dom0) -> Served {
         let mut served = Served::default();
-        if self.broken {
+        let requests = executor.stats.requests.load(Ordering::Relaxed);
+        if let Some(events) = self.lying.go_on(&self.ring, requests) {
+            served.worked = true;
+            for _ in 0..events {
+                dom0.xen().dom0_notify(&self.end);
+            }
+        }
+        if self.broken || self.lying.is_silent() {
             return served;
         }
         self.end.take();
@@ -88,13 +99,14 @@ impl Queue {
         match served.lie {
             Some(Lie::Overrun) => self.ring.publish_wrong(self.ring.entries() as i32 + 1),
             Some(Lie::Rewind) => self.ring.publish_wrong(-1),
+            Some(Lie::Wrap) => self.ring.publish_wrong(i32::MIN),
             _ => {}
         }
         if notify {
             count(&executor.stats.notifications, 1);
             dom0.xen().dom0_notify(&self.end);
         }
-        served.worked = done > 0 || self.ring.rearm();
+        served.worked |= done > 0 || self.ring.rearm();
         served
     }
 
@@ -123,7 +135,8 @@ impl Queue {
         match lie.map(|m| m.lie) {
             Some(lie) => {
                 dom0.log(&format!("vbd/{devid}: request {turn}, lying: {lie:?}"));
-                mischief::respond(&mut self.ring, response, lie);
+                self.lying
+                    .respond(&mut self.ring, dom0.xen(), (turn, request), response, lie);
                 Some(lie)
             }
             None => {

@@ -10,6 +10,8 @@ use xen_abi::blkif::*;
 use xen_abi::{Gref, PAGE_SIZE};
 use xen_model::{Access, GrantError, Mapping, Xen};
 
+use crate::hostile::noise::Noise;
+
 const PAGE_WORDS: usize = PAGE_SIZE / 4;
 
 /// The frontend claims to have produced more requests than the ring holds.
@@ -102,6 +104,13 @@ impl BackRing {
     pub fn publish_wrong(&mut self, by: i32) {
         let wrong = self.rsp_prod.wrapping_add_signed(by);
         self.word(RING_RSP_PROD).store(wrong, Ordering::Release);
+    }
+
+    /// Changes the ring's memory.
+    pub fn disturb(&self, noise: &mut Noise, changes: usize) {
+        noise.disturb(self.pages.len() * PAGE_WORDS, changes, |index| {
+            self.word(index)
+        });
     }
 
     /// Asks for an event with the next request, and looks once more. `RING_FINAL_CHECK_FOR_REQUESTS`.

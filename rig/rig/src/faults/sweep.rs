@@ -25,6 +25,8 @@ use crate::platform::symbols::Symbols;
 
 /// How long a run may take before it counts as hung.
 const LIMIT: Duration = Duration::from_secs(240);
+/// Places that lack memory in one run at most.
+const TOGETHER: usize = 3;
 /// Lines of a failed run's output that are shown.
 const SHOWN: usize = 60;
 
@@ -145,6 +147,20 @@ fn spread(faults: Vec<Fault>, limit: Option<u64>) -> Vec<Fault> {
         .collect()
 }
 
+/// Faults by name.
+fn names(faults: &[Fault]) -> String {
+    let names: Vec<_> = faults.iter().map(Fault::to_string).collect();
+    names.join(" and ")
+}
+
+/// Faults as options.
+fn options(faults: &[Fault]) -> Vec<String> {
+    faults
+        .iter()
+        .map(|fault| format!("--fault={fault}"))
+        .collect()
+}
+
 /// A sweep.
 pub struct Sweep {
     kind: Kind,
@@ -164,7 +180,8 @@ pub struct Sweep {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Fault>,
+    /// What goes wrong together in the runs to come.
+    queue: VecDeque<Vec<Fault>>,
     under_way: u64,
     sites: BTreeMap<u64, Site>,
     /// How often each outcome came.
@@ -240,7 +257,7 @@ impl Sweep {
     /// Runs everything. Returns whether all was well.
     pub fn run(&self) -> Result<bool, String> {
         let began = Instant::now();
-        let first = self.trial(None)?;
+        let first = self.trial(&[])?;
         let met = match first.outcome {
             Some(Outcome {
                 failure: None, met, ..
@@ -265,7 +282,7 @@ impl Sweep {
         {
             let mut state = self.state();
             state.sites = met.sites;
-            state.queue = faults.into();
+            state.queue = faults.into_iter().map(|fault| vec![fault]).collect();
         }
         thread::scope(|scope| {
             for _ in 0..self.jobs {
@@ -295,12 +312,12 @@ impl Sweep {
     /// One worker: takes faults until there are none and none can come.
     fn work(&self) {
         loop {
-            let fault = {
+            let faults = {
                 let mut state = self.state();
                 loop {
-                    if let Some(fault) = state.queue.pop_front() {
+                    if let Some(faults) = state.queue.pop_front() {
                         state.under_way += 1;
-                        break fault;
+                        break faults;
                     }
                     if state.under_way == 0 {
                         return;
@@ -311,13 +328,13 @@ impl Sweep {
                         .unwrap_or_else(PoisonError::into_inner);
                 }
             };
-            let run = self.trial(Some(&fault));
+            let run = self.trial(&faults);
             let mut state = self.state();
             match run {
-                Ok(run) => self.judge(&mut state, &fault, &run),
+                Ok(run) => self.judge(&mut state, &faults, &run),
                 Err(why) => {
                     state.failed += 1;
-                    self.say(format!("FAILED   {fault}: {why}"));
+                    self.say(format!("FAILED   {}: {why}", names(&faults)));
                 }
             }
             state.tried += 1;
@@ -331,22 +348,24 @@ impl Sweep {
         }
     }
 
-    fn judge(&self, state: &mut State, fault: &Fault, run: &Run) {
+    fn judge(&self, state: &mut State, faults: &[Fault], run: &Run) {
         let good = run.status.is_some_and(|status| status.success());
         if let Some(outcome) = &run.outcome {
             if self.kind == Kind::Alloc && self.limit.is_none() {
                 for (hash, site) in &outcome.met.sites {
-                    if !state.sites.contains_key(hash) {
-                        state.queue.push_back(Fault::Alloc {
+                    // Met only because something else went wrong: so that goes wrong again.
+                    if !state.sites.contains_key(hash) && faults.len() < TOGETHER {
+                        let also = Fault::Alloc {
                             stack: *hash,
                             turn: Turn::Nth(1),
-                        });
+                        };
+                        state.queue.push_back([faults, &[also]].concat());
                         self.bar.inc_length(1);
                     }
                     state.sites.entry(*hash).or_insert_with(|| site.clone());
                 }
             }
-            if good && outcome.met.struck.is_empty() {
+            if good && outcome.met.struck.len() < faults.len() {
                 state.missed += 1;
                 return;
             }
@@ -361,10 +380,14 @@ impl Sweep {
             Some(status) if status.code() == Some(3) => "ended in a bug check".to_owned(),
             Some(status) => status.to_string(),
         };
-        self.say(format!("FAILED   {fault}: {how}"));
-        if let Fault::Alloc { stack, .. } = fault
-            && let Some(site) = state.sites.get(stack)
-        {
+        self.say(format!("FAILED   {}: {how}", names(faults)));
+        for fault in faults {
+            let Fault::Alloc { stack, .. } = fault else {
+                continue;
+            };
+            let Some(site) = state.sites.get(stack) else {
+                continue;
+            };
             self.bar
                 .println(format!("  {} lacks memory at", site.function));
             for (image, offset) in &site.frames {
@@ -377,13 +400,14 @@ impl Sweep {
             self.say(format!("  | {line}"));
         }
         self.say(format!(
-            "  again: ./x faults run {} --fault {fault}",
-            self.machine.join(" ")
+            "  again: ./x faults run {} {}",
+            self.machine.join(" "),
+            options(faults).join(" ")
         ));
     }
 
-    /// One run, with a fault or without.
-    fn trial(&self, fault: Option<&Fault>) -> Result<Run, String> {
+    /// One run.
+    fn trial(&self, faults: &[Fault]) -> Result<Run, String> {
         let report = tempfile::NamedTempFile::new().map_err(|why| format!("a report: {why}"))?;
         let output = tempfile::tempfile().map_err(|why| format!("a log: {why}"))?;
         let handle = || output.try_clone().map_err(|why| format!("a log: {why}"));
@@ -398,9 +422,7 @@ impl Sweep {
             .stdin(Stdio::null())
             .stdout(handle()?)
             .stderr(handle()?);
-        if let Some(fault) = fault {
-            command.args(["--fault", &fault.to_string()]);
-        }
+        command.args(options(faults));
         let mut child = command.spawn().map_err(|why| format!("a run: {why}"))?;
         let began = Instant::now();
         let status = loop {

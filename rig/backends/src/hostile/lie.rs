@@ -1,13 +1,7 @@
-//! A backend that lies: what a driver must survive. Each lie is told once, at the request whose turn it is.
-//!
-//! Nothing here is what blkback does; it is what an evil or broken one could do with the memory and channels it has.
+//! Lies. Each is told once, at the request whose turn it is; some go on until the connection ends.
 
 use std::fmt;
 use std::str::FromStr;
-
-use xen_abi::blkif::Response;
-
-use super::ring::BackRing;
 
 /// One way to lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +10,8 @@ pub enum Lie {
     Forget,
     /// Answers with an id nobody asked with.
     UnknownId,
+    /// Answers a request that was not made yet: the next slot's id.
+    Early,
     /// Answers twice.
     Repeat,
     /// Answers with this status.
@@ -26,6 +22,18 @@ pub enum Lie {
     Overrun,
     /// Takes the last response back.
     Rewind,
+    /// Claims half of all numbers more responses: the sign of the distance turns.
+    Wrap,
+    /// Never answers again on this connection.
+    Silence,
+    /// Changes the ring's memory all the time, for as long as the connection stands.
+    Noise,
+    /// Sends events all the time, for as long as the connection stands.
+    Storm,
+    /// Goes through all states, known and unknown, and stays connected.
+    Flap,
+    /// Keeps the pages of this request mapped for a while after the answer.
+    HoldPages,
     /// Answers without an event.
     NoEvent,
     /// Keeps the ring's pages mapped for good.
@@ -42,8 +50,8 @@ impl fmt::Display for NotALie {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is not REQUEST:LIE with a lie of forget, unknown-id, repeat, status=N, operation=N, overrun, rewind, \
-             no-event, hold-ring, close",
+            "{:?} is not REQUEST:LIE with a lie of forget, unknown-id, early, repeat, status=N, operation=N, overrun, rewind, \
+             wrap, silence, noise, storm, flap, hold-pages, no-event, hold-ring, close",
             self.0
         )
     }
@@ -70,11 +78,18 @@ impl FromStr for Mischief {
             let lie = match lie.split_once('=').unwrap_or((lie, "")) {
                 ("forget", "") => Lie::Forget,
                 ("unknown-id", "") => Lie::UnknownId,
+                ("early", "") => Lie::Early,
                 ("repeat", "") => Lie::Repeat,
                 ("status", n) => Lie::Status(n.parse().ok()?),
                 ("operation", n) => Lie::Operation(n.parse().ok()?),
                 ("overrun", "") => Lie::Overrun,
                 ("rewind", "") => Lie::Rewind,
+                ("wrap", "") => Lie::Wrap,
+                ("silence", "") => Lie::Silence,
+                ("noise", "") => Lie::Noise,
+                ("storm", "") => Lie::Storm,
+                ("flap", "") => Lie::Flap,
+                ("hold-pages", "") => Lie::HoldPages,
                 ("no-event", "") => Lie::NoEvent,
                 ("hold-ring", "") => Lie::HoldRing,
                 ("close", "") => Lie::Close,
@@ -86,28 +101,5 @@ impl FromStr for Mischief {
             })
         };
         parse().ok_or_else(|| NotALie(text.to_owned()))
-    }
-}
-
-/// Answers a request with a lie.
-pub(super) fn respond(ring: &mut BackRing, honest: Response, lie: Lie) {
-    match lie {
-        Lie::Forget => {}
-        Lie::UnknownId => ring.respond(Response {
-            id: honest.id ^ 0xDEAD_BEEF_0000,
-            ..honest
-        }),
-        Lie::Repeat => {
-            ring.respond(honest);
-            ring.respond(honest);
-        }
-        Lie::Status(status) => ring.respond(Response { status, ..honest }),
-        Lie::Operation(operation) => ring.respond(Response {
-            operation,
-            ..honest
-        }),
-        Lie::Overrun | Lie::Rewind | Lie::NoEvent | Lie::HoldRing | Lie::Close => {
-            ring.respond(honest)
-        }
     }
 }
