@@ -236,7 +236,7 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
     plan.packages.check()?;
     stage(plan.packages)?;
     for image in &plan.packages.images {
-        let symbols = plan.packages.folder.join(&image.name).with_extension("pdb");
+        let symbols = image.folder.join(&image.name).with_extension("pdb");
         linux.symbols().add(&image.name, &symbols);
     }
 
@@ -302,7 +302,7 @@ pub(crate) fn stage(packages: &Packages) -> Result<(), BootError> {
         .collect();
     for inf in &packages.infs {
         pnp::install_inf(&inf.name, &inf.bytes, files.clone()).map_err(|error| BootError::Inf {
-            folder: packages.folder.display().to_string(),
+            folder: inf.folder.display().to_string(),
             what: format!("{}: {error}", inf.name),
         })?;
     }

@@ -153,7 +153,7 @@ pub struct Run {
     /// Record the calls of kernel functions and the IRQLs, too.
     #[arg(long, requires = "trace")]
     pub trace_calls: bool,
-    /// Folder with the driver packages: .sys and .inf files.
+    /// Folder with driver packages: .sys and .inf files. Packages that it lacks are taken from dist/x64.
     #[arg(long, value_name = "DIR", default_value = "dist/x64")]
     pub drivers: PathBuf,
     /// Run on one host thread in virtual time, with every choice made by this seed: the same seed does the same again.

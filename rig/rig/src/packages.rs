@@ -8,7 +8,10 @@ use std::{
 
 use nt_host::{
     export,
-    pe::{LoadError, image::Layout},
+    pe::{
+        LoadError,
+        image::{Import, Layout},
+    },
 };
 
 /// A driver image.
@@ -16,6 +19,8 @@ use nt_host::{
 pub struct Image {
     /// File name: `xenbus.sys`.
     pub name: String,
+    /// Where it is; its debug information is beside it.
+    pub folder: PathBuf,
     /// Its content.
     pub bytes: Arc<[u8]>,
 }
@@ -25,6 +30,8 @@ pub struct Image {
 pub struct Inf {
     /// File name: `xenbus.inf`.
     pub name: String,
+    /// Where it is.
+    pub folder: PathBuf,
     /// Its content.
     pub bytes: Vec<u8>,
 }
@@ -53,6 +60,9 @@ pub enum PackageError {
     /// Nothing to install.
     #[error("{}: no .inf files there; ./x build makes the drivers", .0.display())]
     NoInf(PathBuf),
+    /// No package at all.
+    #[error("{}: no .inf or .sys files there", .0.display())]
+    Nothing(PathBuf),
     /// An image that cannot be loaded.
     #[error("{}/{why}", folder.display())]
     Image {
@@ -64,8 +74,43 @@ pub enum PackageError {
 }
 
 impl Packages {
+    /// Reads every `.inf` and `.sys` of a folder, with those of the folder `ours` for which it has none of the same name.
+    pub fn read_over(folder: &Path, ours: &Path) -> Result<Self, PackageError> {
+        let mut packages = Self::read_all(folder)?;
+        if packages.infs.is_empty() && packages.images.is_empty() {
+            return Err(PackageError::Nothing(folder.to_owned()));
+        }
+        // Without a build of ours the folder has to be complete.
+        if let Ok(rest) = Self::read_all(ours) {
+            for inf in rest.infs {
+                if !packages.infs.iter().any(|own| own.name == inf.name) {
+                    packages.infs.push(inf);
+                }
+            }
+            for image in rest.images {
+                if !packages.images.iter().any(|own| own.name == image.name) {
+                    packages.images.push(image);
+                }
+            }
+        }
+        packages.finish()
+    }
+
     /// Reads every `.inf` and `.sys` of a folder.
     pub fn read(folder: &Path) -> Result<Self, PackageError> {
+        Self::read_all(folder)?.finish()
+    }
+
+    fn finish(mut self) -> Result<Self, PackageError> {
+        if self.infs.is_empty() {
+            return Err(PackageError::NoInf(self.folder));
+        }
+        self.infs.sort_by(|a, b| a.name.cmp(&b.name));
+        self.images.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(self)
+    }
+
+    fn read_all(folder: &Path) -> Result<Self, PackageError> {
         let unreadable = |path: &Path| {
             let path = path.to_owned();
             move |reason| PackageError::Unreadable { path, reason }
@@ -86,54 +131,118 @@ impl Packages {
             if name.ends_with(".inf") {
                 packages.infs.push(Inf {
                     name,
+                    folder: folder.to_owned(),
                     bytes: read()?,
                 });
             } else if name.ends_with(".sys") {
                 packages.images.push(Image {
                     name,
+                    folder: folder.to_owned(),
                     bytes: read()?.into(),
                 });
             }
         }
-        if packages.infs.is_empty() {
-            return Err(PackageError::NoInf(folder.to_owned()));
-        }
-        packages.infs.sort_by(|a, b| a.name.cmp(&b.name));
-        packages.images.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(packages)
     }
 
     /// Checks that every image can be loaded and all it imports is there. To be called when the executive exists.
     pub fn check(&self) -> Result<(), PackageError> {
-        let fail = |why| PackageError::Image {
-            folder: self.folder.clone(),
+        let fail = |image: &Image, why| PackageError::Image {
+            folder: image.folder.clone(),
             why,
         };
         let layouts = self
             .images
             .iter()
             .map(|image| {
-                Layout::read(&image.name, &image.bytes).map(|layout| (image.name.as_str(), layout))
+                Layout::read(&image.name, &image.bytes)
+                    .map(|layout| (image.name.as_str(), layout))
+                    .map_err(|why| fail(image, why))
             })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(fail)?;
-        for (name, layout) in &layouts {
-            for import in &layout.imports {
-                let provided = export::find(&import.module, &import.name).is_some()
-                    || layouts.iter().any(|(other, layout)| {
-                        other.eq_ignore_ascii_case(&import.module)
-                            && layout.exports.contains_key(&import.name)
-                    });
-                if !provided {
-                    let (module, function) = (import.module.clone(), import.name.clone());
-                    return Err(fail(LoadError::UnknownImport(
-                        (*name).to_owned(),
-                        module,
-                        function,
-                    )));
-                }
+            .collect::<Result<Vec<_>, _>>()?;
+        for (image, (name, layout)) in self.images.iter().zip(&layouts) {
+            let is_missing = |import: &&Import| {
+                export::find(&import.module, &import.name).is_none()
+                    && !layouts.iter().any(|(other, layout)| {
+                        other.eq_ignore_ascii_case(&import.module) && layout.provides(&import.name)
+                    })
+            };
+            let missing: Vec<_> = layout
+                .imports
+                .iter()
+                .filter(is_missing)
+                .map(|import| (import.module.clone(), import.name.clone()))
+                .collect();
+            if !missing.is_empty() {
+                return Err(fail(
+                    image,
+                    LoadError::UnknownImports((*name).to_owned(), missing),
+                ));
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str, files: &[&str]) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("winpv-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        for file in files {
+            fs::write(path.join(file), name).unwrap();
+        }
+        path
+    }
+
+    #[test]
+    fn what_a_folder_lacks_comes_from_the_other() {
+        let ours = folder(
+            "ours",
+            &[
+                "xen.sys",
+                "xenbus.inf",
+                "xenbus.sys",
+                "xenvbd.inf",
+                "xenvbd.sys",
+            ],
+        );
+        let theirs = folder(
+            "theirs",
+            &["XenVbd.inf", "xenvbd.sys", "xencrsh.sys", "readme.txt"],
+        );
+        let packages = Packages::read_over(&theirs, &ours).unwrap();
+        let infs = packages.infs.iter().map(|inf| (&*inf.name, &inf.folder));
+        assert_eq!(
+            infs.collect::<Vec<_>>(),
+            [("xenbus.inf", &ours), ("xenvbd.inf", &theirs)]
+        );
+        let images = packages
+            .images
+            .iter()
+            .map(|image| (&*image.name, &*image.bytes));
+        let expected: [(&str, &[u8]); 4] = [
+            ("xen.sys", b"ours"),
+            ("xenbus.sys", b"ours"),
+            ("xencrsh.sys", b"theirs"),
+            ("xenvbd.sys", b"theirs"),
+        ];
+        assert_eq!(images.collect::<Vec<_>>(), expected);
+        // Complete by itself, or empty.
+        assert!(Packages::read_over(&ours, Path::new("/nonexistent")).is_ok());
+        let empty = folder("empty", &[]);
+        let refused = Packages::read_over(&empty, &ours)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            refused.ends_with("no .inf or .sys files there"),
+            "{refused}"
+        );
+        for path in [ours, theirs, empty] {
+            fs::remove_dir_all(path).unwrap();
+        }
     }
 }

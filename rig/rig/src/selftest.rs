@@ -81,7 +81,7 @@ pub fn run(options: &Selftest) -> Result<bool, SelftestError> {
     packages.check()?;
     boot::stage(&packages)?;
     for image in &packages.images {
-        let symbols = packages.folder.join(&image.name).with_extension("pdb");
+        let symbols = image.folder.join(&image.name).with_extension("pdb");
         linux.symbols().add(&image.name, &symbols);
     }
     nt_host::cm::write(PARAMETERS, "Words", Value::sz(&options.words.join(" ")));

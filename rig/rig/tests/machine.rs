@@ -11,7 +11,7 @@ use std::process::{Command, exit};
 use std::ptr::null_mut;
 use std::sync::Arc;
 
-use image::{DATA, Image, TEXT};
+use image::{DATA, Image, PAGE, TEXT};
 use nt_host::pe::modules;
 use rig::platform::{Linux, Settings};
 use xen_model::Xen;
@@ -82,6 +82,38 @@ fn driver(case: &str) -> Image {
         }
         "by name" => by_name(&mut driver, "KeGetCurrentIrql"),
         "by a name that is none" => by_name(&mut driver, "KeGetCurrentIrq"),
+        // DllA's second export by number; its first is the kernel's.
+        "ordinal" => called(&mut driver, "dlla.sys", "#2"),
+        "forward" => called(&mut driver, "dllb.sys", "Level"),
+        "missing" => {
+            driver.import("ntoskrnl.exe", "KeNoSuchThing");
+            driver.import("dlla.sys", "NoSuchExport");
+            driver.import("nowhere.sys", "Anything");
+            driver.raw(&[RET]);
+        }
+        "hypercall page" => {
+            let physical = driver.import("ntoskrnl.exe", "MmGetPhysicalAddress");
+            driver.page = true;
+            // push rdi; push rsi; sub rsp, 0x28; lea rcx, [the page]
+            driver.raw(&[0x57, 0x56, 0x48, 0x83, 0xec, 0x28, 0x48, 0x8d, 0x0d]);
+            driver.raw(&(PAGE - (TEXT + 13)).to_le_bytes());
+            driver.call(physical);
+            // mov rdx, rax; shr rdx, 32; mov ecx, 0x40000200; wrmsr
+            driver.raw(&[0x48, 0x89, 0xc2, 0x48, 0xc1, 0xea, 0x20]);
+            driver.raw(&[0xb9, 0x00, 0x02, 0x00, 0x40, 0x0f, 0x30]);
+            // xor edi, edi; xor esi, esi; call slot 17 (xen_version); add rsp, 0x28; pop rsi; pop rdi; ret
+            driver.raw(&[0x31, 0xff, 0x31, 0xf6, 0xe8]);
+            let next = TEXT + driver.code.len() as u32 + 4;
+            driver.raw(&(PAGE + 17 * 32 - next).to_le_bytes());
+            driver.raw(&[0x48, 0x83, 0xc4, 0x28, 0x5e, 0x5f, RET]);
+        }
+        // KeSetEvent with a pointer that leads nowhere.
+        "bad argument" => {
+            let set = driver.import("ntoskrnl.exe", "KeSetEvent");
+            driver.raw(&[0x48, 0x83, 0xec, 0x28, 0xb9, 0x00, 0x10, 0x00, 0x00]);
+            driver.call(set);
+            driver.raw(&[0x48, 0x83, 0xc4, 0x28, RET]);
+        }
         // mov rax, [0x10]
         "null" => {
             driver.raw(&[0x48, 0x8b, 0x04, 0x25, 0x10, 0, 0, 0, RET]);
@@ -146,6 +178,26 @@ fn driver(case: &str) -> Image {
         _ => panic!("no case {case}"),
     }
     driver
+}
+
+/// Returns what an imported function without arguments does, in the low byte.
+fn called(driver: &mut Image, module: &'static str, name: &'static str) {
+    let slot = driver.import(module, name);
+    driver.raw(&[0x48, 0x83, 0xec, 0x28]);
+    driver.call(slot);
+    driver.raw(&[0x0f, 0xb6, 0xc0, 0x48, 0x83, 0xc4, 0x28, RET]);
+}
+
+/// Puts two export drivers where the loader finds them: the first returns 7 from its second export, and its first leads
+/// on to the kernel; the second leads on to the first.
+fn provide_export_drivers() {
+    let mut first = Image::new(&[0xb8, 7, 0, 0, 0, RET]);
+    first.exports = vec![("Seven", 0)];
+    first.forwards = vec![("Irql", "ntoskrnl.KeGetCurrentIrql")];
+    modules::provide("dlla.sys", first.build());
+    let mut second = Image::new(&[RET]);
+    second.forwards = vec![("Level", "dlla.#1")];
+    modules::provide("dllb.sys", second.build());
 }
 
 /// Asks for a routine; returns where it is, relative to the code, or 0 for null.
@@ -262,7 +314,15 @@ fn in_a_process_of_its_own() {
             nt_host::ke::stop();
             return;
         }
-        let module = modules::load("test.sys").unwrap();
+        provide_export_drivers();
+        let module = match modules::load("test.sys") {
+            Ok(module) => module,
+            Err(error) => {
+                println!("refused: {error}");
+                nt_host::ke::stop();
+                return;
+            }
+        };
         // SAFETY: the entry point is that of the case's driver, which ignores its arguments.
         let entry: nt_sys::DRIVER_INITIALIZE =
             unsafe { std::mem::transmute(module.entry().unwrap()) };
@@ -392,6 +452,34 @@ fn a_routine_found_by_name_is_called_by_way_of_the_image() {
     // Behind the image's five pages are its import thunks and detours, then what it asked for by name.
     returns("by name", 0x7000 - TEXT);
     returns("by a name that is none", 0);
+}
+
+#[test]
+fn imports_by_number_and_forwarded_exports_are_followed() {
+    returns("ordinal", 7);
+    returns("forward", 0);
+}
+
+#[test]
+fn every_missing_import_is_named_in_one_line() {
+    let (text, _) = run("missing");
+    let expected = "refused: test.sys: imports ntoskrnl.exe!KeNoSuchThing, which nothing provides; nor \
+                    nowhere.sys!Anything\n";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn a_hypercall_page_works() {
+    returns("hypercall page", 4 << 16 | 17);
+}
+
+#[test]
+fn a_bad_argument_is_the_drivers_fault() {
+    is_reported(
+        "bad argument",
+        0x50,
+        "calls ntoskrnl.exe!KeSetEvent with a bad argument: it ",
+    );
 }
 
 #[test]

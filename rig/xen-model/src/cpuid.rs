@@ -32,6 +32,11 @@ impl Xen {
         }
     }
 
+    /// The MSR to which a guest writes where it wants its hypercall page.
+    pub fn hypercall_msr(&self) -> u32 {
+        MSR_BASE[usize::from(self.config.viridian)]
+    }
+
     fn xen_leaf(&self, vcpu: u32, leaf: u32, base: u32) -> [u32; 4] {
         match leaf {
             LEAF_SIGNATURE => [base + LEAF_HVM, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX],
@@ -41,7 +46,7 @@ impl Xen {
                 0,
                 0,
             ],
-            LEAF_HYPERCALL_PAGES => [1, MSR_BASE[usize::from(self.config.viridian)], 0, 0],
+            LEAF_HYPERCALL_PAGES => [1, self.hypercall_msr(), 0, 0],
             LEAF_HVM => [
                 HVM_VCPU_ID_PRESENT | HVM_DOMID_PRESENT,
                 vcpu,

@@ -50,7 +50,10 @@ pub fn access(kind: u64, address: u64) -> String {
         WRITE => "writes to",
         _ => "calls",
     };
-    format!("{verb} {address:#x}, {}", what_is_at(address))
+    match address {
+        NO_ADDRESS => format!("{verb} a non-canonical or misaligned address"),
+        _ => format!("{verb} {address:#x}, {}", what_is_at(address)),
+    }
 }
 
 /// Completes the sentence "DRIVER …".

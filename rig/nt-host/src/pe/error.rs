@@ -1,6 +1,7 @@
 //! Why an image cannot be loaded.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 /// Each variant names the image it is about first.
@@ -16,10 +17,8 @@ pub enum LoadError {
     WrongSubsystem(String, u16),
     /// A section is both writable and executable.
     WritableAndExecutable(String, String),
-    /// Imports a function that nothing provides: module and function.
-    UnknownImport(String, String, String),
-    /// Imports by number, which drivers do not do.
-    ImportByOrdinal(String, String, u16),
+    /// Imports functions that nothing provides: module and function of each.
+    UnknownImports(String, Vec<(String, String)>),
     /// It cannot be moved from its preferred address.
     NoRelocations(String),
     /// Needs an image that needs this one.
@@ -47,14 +46,19 @@ impl fmt::Display for LoadError {
                     "{image}: section {section} is both writable and executable"
                 )
             }
-            Self::UnknownImport(image, module, function) => {
-                write!(
-                    f,
-                    "{image}: imports {module}!{function}, which nothing provides"
-                )
-            }
-            Self::ImportByOrdinal(image, module, ordinal) => {
-                write!(f, "{image}: imports {module} by ordinal {ordinal}")
+            Self::UnknownImports(image, missing) => {
+                let mut names = missing.iter();
+                if let Some((module, function)) = names.next() {
+                    write!(
+                        f,
+                        "{image}: imports {module}!{function}, which nothing provides"
+                    )?;
+                }
+                for (index, (module, function)) in names.enumerate() {
+                    let before = if index == 0 { "; nor" } else { "," };
+                    write!(f, "{before} {module}!{function}")?;
+                }
+                Ok(())
             }
             Self::NoRelocations(image) => {
                 write!(f, "{image}: has no relocations, so it cannot be loaded")

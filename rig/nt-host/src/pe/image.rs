@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 
 use object::LittleEndian as LE;
 use object::pe;
-use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
+use object::read::pe::{ExportTarget, ImageNtHeaders, ImageOptionalHeader, PeFile64};
 
 use super::LoadError;
 use super::unwind::RuntimeFunction;
@@ -36,7 +36,7 @@ pub struct Section {
 pub struct Import {
     /// The module it is imported from.
     pub module: String,
-    /// The function or variable.
+    /// The function or variable; `#12` for one that is imported by its number.
     pub name: String,
     /// Where its address goes, relative to the image.
     pub slot: u32,
@@ -55,6 +55,10 @@ pub struct Layout {
     pub sections: Vec<Section>,
     /// Its exports by name.
     pub exports: BTreeMap<String, u32>,
+    /// Its exports by number.
+    pub ordinals: BTreeMap<u16, u32>,
+    /// Exports, by name or as `#12`, that are those of another module: its name without a suffix, and the name there.
+    pub forwards: BTreeMap<String, (String, String)>,
     /// Its imports.
     pub imports: Vec<Import>,
     /// Where 64-bit addresses must be adjusted.
@@ -86,6 +90,8 @@ impl Layout {
             entry: header.address_of_entry_point(),
             sections: Vec::new(),
             exports: BTreeMap::new(),
+            ordinals: BTreeMap::new(),
+            forwards: BTreeMap::new(),
             imports: Vec::new(),
             relocations: Vec::new(),
             functions: Vec::new(),
@@ -169,12 +175,24 @@ impl Layout {
     fn read_exports(&mut self, file: &PeFile64) -> Option<()> {
         if let Some(table) = file.export_table().ok()? {
             for export in table.exports().ok()? {
-                if let (Some(name), object::read::pe::ExportTarget::Address(rva)) =
-                    (export.name, export.target)
-                {
-                    let name = core::str::from_utf8(name).ok()?;
-                    (rva < self.size).then(|| self.exports.insert(name.to_owned(), rva))?;
-                }
+                let name = export.name.map(core::str::from_utf8).transpose().ok()?;
+                let number = export.ordinal.0;
+                let (module, there) = match export.target {
+                    ExportTarget::Address(0) => continue,
+                    ExportTarget::Address(rva) => {
+                        (rva < self.size).then(|| self.ordinals.insert(number, rva))?;
+                        self.exports.extend(name.map(|name| (name.to_owned(), rva)));
+                        continue;
+                    }
+                    ExportTarget::ForwardByName(module, there) => {
+                        (module, core::str::from_utf8(there).ok()?.to_owned())
+                    }
+                    ExportTarget::ForwardByOrdinal(module, there) => (module, by_number(there.0)),
+                };
+                let target = (core::str::from_utf8(module).ok()?.to_owned(), there);
+                self.forwards
+                    .extend(name.map(|name| (name.to_owned(), target.clone())));
+                self.forwards.insert(by_number(number), target);
             }
         }
         Some(())
@@ -196,26 +214,18 @@ impl Layout {
             let mut slot = descriptor.first_thunk.get(LE);
             let mut thunks = table.thunks(first).map_err(damaged)?;
             while let Some(thunk) = thunks.next::<pe::ImageNtHeaders64>().map_err(damaged)? {
-                match table
-                    .import::<pe::ImageNtHeaders64>(thunk)
-                    .map_err(damaged)?
-                {
-                    object::read::pe::Import::Ordinal(ordinal) => {
-                        return Err(LoadError::ImportByOrdinal(
-                            image.to_owned(),
-                            module,
-                            ordinal,
-                        ));
-                    }
+                let import = table.import::<pe::ImageNtHeaders64>(thunk);
+                let name = match import.map_err(damaged)? {
+                    object::read::pe::Import::Ordinal(number) => by_number(number),
                     object::read::pe::Import::Name(_, name) => {
-                        let name = String::from_utf8_lossy(name).into_owned();
-                        self.imports.push(Import {
-                            module: module.clone(),
-                            name,
-                            slot,
-                        });
+                        String::from_utf8_lossy(name).into_owned()
                     }
-                }
+                };
+                self.imports.push(Import {
+                    module: module.clone(),
+                    name,
+                    slot,
+                });
                 if slot.checked_add(8).is_none_or(|end| end > self.size) {
                     return Err(LoadError::NotPe(
                         image.to_owned(),
@@ -278,6 +288,16 @@ impl Layout {
         Some(())
     }
 
+    /// Whether it exports a function, by its name or as `#12`.
+    pub fn provides(&self, name: &str) -> bool {
+        let number = name
+            .strip_prefix('#')
+            .and_then(|number| number.parse().ok());
+        number.is_some_and(|number: u16| self.ordinals.contains_key(&number))
+            || self.exports.contains_key(name)
+            || self.forwards.contains_key(name)
+    }
+
     /// The section that covers `rva`.
     pub fn section(&self, rva: u32) -> Option<&Section> {
         self.sections
@@ -290,6 +310,11 @@ impl Layout {
         self.section(rva)
             .is_some_and(|section| section.protection == Protection::ReadExecute)
     }
+}
+
+/// How a function without a name is written.
+fn by_number(number: u16) -> String {
+    alloc::format!("#{number}")
 }
 
 /// Tells what is no PE file, or one for another machine, before the parser does, so that the message says which.

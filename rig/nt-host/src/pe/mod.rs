@@ -5,6 +5,7 @@
 //!                                                                           modules: by name, by address
 //! ```
 
+mod bind;
 pub mod detour;
 mod dynamic;
 pub mod error;

@@ -13,10 +13,10 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use nt_sys::{NTSTATUS, UNICODE_STRING};
 use trace::{Class, Event, table};
 
-use super::image::{Layout, Memory};
+use super::image::{Import, Layout, Memory};
 use super::unwind::RuntimeFunction;
-use super::{LoadError, detour, dynamic, insn, thunk};
-use crate::export::{self, Export, Kind};
+use super::{LoadError, bind, detour, dynamic, insn, thunk};
+use crate::export::{self, Export};
 use crate::host::platform;
 use crate::platform::PAGE_SIZE;
 use crate::sync::Mutex;
@@ -75,12 +75,27 @@ impl Module {
         self.memory.discard(&self.layout);
     }
 
-    /// The address of an export.
+    /// The address of an export, by its name or as `#12`.
     pub fn export(&self, name: &str) -> Option<usize> {
-        self.layout
-            .exports
-            .get(name)
-            .map(|&rva| self.base() + rva as usize)
+        let number = name
+            .strip_prefix('#')
+            .and_then(|number| number.parse().ok());
+        let rva = match number {
+            Some(number) => self.layout.ordinals.get::<u16>(&number),
+            None => self.layout.exports.get(name),
+        };
+        rva.map(|&rva| self.base() + rva as usize)
+    }
+
+    /// The module and the name there to which an export leads on.
+    pub fn forward(&self, name: &str) -> Option<(&str, &str)> {
+        let (module, there) = self.layout.forwards.get(name)?;
+        Some((module, there))
+    }
+
+    /// The import whose slot is at `rva`.
+    pub fn import_at(&self, rva: u32) -> Option<&Import> {
+        self.layout.imports.iter().find(|import| import.slot == rva)
     }
 
     /// The address by which this image uses `export`, for one that it asks for by name.
@@ -191,6 +206,18 @@ pub fn by_id(id: u32) -> Option<&'static Module> {
     all().find(|module| module.id == id && !module.is_unloaded())
 }
 
+/// The function that the call before `back` calls by its import slot, as `ntoskrnl.exe!KeSetEvent`.
+pub fn called_before(back: u64) -> Option<String> {
+    // call [rip + distance]
+    const CALL: [u8; 2] = [0xFF, 0x15];
+    let module = by_address(back)?;
+    let rva = (back - module.base() as u64) as u32;
+    let [a, b, distance @ ..] = module.read_bytes::<6>(rva.checked_sub(6)?)?;
+    let slot = rva.wrapping_add(u32::from_le_bytes(distance));
+    let import = module.import_at(slot).filter(|_| [a, b] == CALL)?;
+    Some(format!("{}!{}", import.module, import.name))
+}
+
 /// The name of a module by its number: the executive's for 0.
 pub fn name_of(id: u32) -> &'static str {
     let found = all().find(|module| module.id == id);
@@ -211,6 +238,7 @@ fn load_with(name: &str, loading: &mut Vec<String>) -> Result<&'static Module, L
     }
     let bytes = file(name).ok_or_else(|| LoadError::NotFound(name.to_owned()))?;
     let layout = Layout::read(name, &bytes)?;
+    bind::check(name, &layout)?;
     loading.push(name.to_ascii_lowercase());
     let needs = load_needs(name, &layout, loading)?;
     loading.pop();
@@ -228,12 +256,21 @@ fn load_needs(
     loading: &mut Vec<String>,
 ) -> Result<Vec<&'static Module>, LoadError> {
     let mut needs: Vec<&'static Module> = Vec::new();
-    for import in &layout.imports {
-        let module = import.module.to_ascii_lowercase();
+    let imported = layout
+        .imports
+        .iter()
+        .map(|import| import.module.to_ascii_lowercase());
+    // A forwarded export whose module is not there only matters to who imports it.
+    let forwarded = layout
+        .forwards
+        .values()
+        .map(|(module, _)| bind::file_name(module));
+    let forwarded = forwarded.filter(|module| file(module).is_some());
+    for module in imported.chain(forwarded) {
         if export::is_provided(&module) || needs.iter().any(|need| need.name == module) {
             continue;
         }
-        match load_need(name, import, &module, loading) {
+        match load_need(name, &module, loading) {
             Ok(need) => needs.push(need),
             Err(error) => {
                 release(&needs);
@@ -246,28 +283,18 @@ fn load_needs(
 
 fn load_need(
     name: &str,
-    import: &super::image::Import,
     module: &str,
     loading: &mut Vec<String>,
 ) -> Result<&'static Module, LoadError> {
     if loading.iter().any(|image| image == module) {
         return Err(LoadError::Cycle(name.to_owned(), module.to_owned()));
     }
-    check_provided(name, import)?;
     let need = load_with(module, loading)?;
     if let Err(error) = initialize_dll(need) {
         unload(need);
         return Err(error);
     }
     Ok(need)
-}
-
-fn check_provided(name: &str, import: &super::image::Import) -> Result<(), LoadError> {
-    if by_name(&import.module).is_some() || file(&import.module).is_some() {
-        return Ok(());
-    }
-    let unknown = (name.to_owned(), import.module.clone(), import.name.clone());
-    Err(LoadError::UnknownImport(unknown.0, unknown.1, unknown.2))
 }
 
 fn build(
@@ -283,7 +310,7 @@ fn build(
     let asked = (layout.end() as usize + thunks + detour::ROOM).next_multiple_of(PAGE_SIZE);
     let extra = asked + dynamic::ROOM - layout.end() as usize;
     let mut memory = Memory::map(name, &layout, bytes, extra)?;
-    bind(name, id, &layout, &mut memory)?;
+    bind::bind(name, id, &layout, &mut memory)?;
     set_cookie(&layout, &mut memory);
     let patched = if platform().is_native() {
         Vec::new()
@@ -340,37 +367,6 @@ fn release(modules: &[&'static Module]) {
     for module in modules {
         unload(module);
     }
-}
-
-/// Fills the import slots: functions of the executive by way of a thunk, those of other images directly.
-fn bind(name: &str, id: u32, layout: &Layout, memory: &mut Memory) -> Result<(), LoadError> {
-    let thunks = layout.end() as usize;
-    let base = memory.base().as_ptr() as usize;
-    for (index, import) in layout.imports.iter().enumerate() {
-        let value = if let Some(export) = export::find(&import.module, &import.name) {
-            match export.kind {
-                Kind::Data => export.address as u64,
-                Kind::Function => {
-                    let at = thunks + index * thunk::SIZE;
-                    let code = thunk::code(id, &export);
-                    memory.bytes()[at..at + thunk::SIZE].copy_from_slice(&code);
-                    (base + at) as u64
-                }
-            }
-        } else if let Some(address) =
-            by_name(&import.module).and_then(|module| module.export(&import.name))
-        {
-            address as u64
-        } else {
-            return Err(LoadError::UnknownImport(
-                name.to_owned(),
-                import.module.clone(),
-                import.name.clone(),
-            ));
-        };
-        memory.write(import.slot, value);
-    }
-    Ok(())
 }
 
 /// Gives the image's stack-protector cookie a value of its own, as the loader must (IMAGE_LOAD_CONFIG_DIRECTORY64:

@@ -13,6 +13,8 @@ pub const SLOTS: u32 = 0x2000;
 /// Where writable data starts in the image.
 pub const DATA: u32 = 0x3000;
 const RELOC: u32 = 0x4000;
+/// Where the page of code is in the image.
+pub const PAGE: u32 = 0x5000;
 const BASE: u64 = 0x1_4000_0000;
 const HEADERS: usize = 0x400;
 
@@ -32,6 +34,10 @@ pub struct Image {
     pub imports: Vec<(&'static str, &'static str)>,
     /// What it exports: names and offsets in the code.
     pub exports: Vec<(&'static str, u32)>,
+    /// What it exports of other modules: its name here, and `MODULE.Name` or `MODULE.#12`.
+    pub forwards: Vec<(&'static str, &'static str)>,
+    /// A page of code, all zero, behind everything else.
+    pub page: bool,
     /// Offsets in the data at which the address of the code's start is stored, by relocation.
     pub pointers: Vec<u32>,
     /// The code; execution starts at its first byte.
@@ -47,12 +53,14 @@ impl Image {
             code_flags: CODE_FLAGS,
             imports: Vec::new(),
             exports: Vec::new(),
+            forwards: Vec::new(),
+            page: false,
             pointers: Vec::new(),
             code: code.to_vec(),
         }
     }
 
-    /// Adds an import; its slot's number.
+    /// Adds an import, by its name or as `#12`; its slot's number.
     pub fn import(&mut self, module: &'static str, name: &'static str) -> u32 {
         self.imports.push((module, name));
         self.imports.len() as u32 - 1
@@ -80,16 +88,18 @@ impl Image {
                 .copy_from_slice(&(BASE + u64::from(TEXT)).to_le_bytes());
         }
         let reloc = self.relocations();
-        let parts: [(&[u8; 8], u32, &[u8], u32); 4] = [
+        let parts: [(&[u8; 8], u32, &[u8], u32); 5] = [
             (b".text\0\0\0", TEXT, &self.code, self.code_flags),
             (b".rdata\0\0", SLOTS, &rdata, READ_FLAGS),
             (b".data\0\0\0", DATA, &data, WRITE_FLAGS),
             (b".reloc\0\0", RELOC, &reloc, READ_FLAGS),
+            (b".page\0\0\0", PAGE, &[0; 0x1000], CODE_FLAGS),
         ];
+        let parts = &parts[..if self.page { 5 } else { 4 }];
         let mut file = self.headers(imports, exports, reloc.len() as u32);
         let mut offset = HEADERS;
         let mut body = Vec::new();
-        for (name, rva, bytes, flags) in parts {
+        for &(name, rva, bytes, flags) in parts {
             let raw = bytes.len().next_multiple_of(0x200);
             file.extend(name);
             for value in [
@@ -126,7 +136,13 @@ impl Image {
         };
         for (index, (module, name)) in self.imports.iter().enumerate() {
             let index = index as u32;
-            let hint = SLOTS + rdata.len() as u32;
+            let mut hint = SLOTS + rdata.len() as u32;
+            if let Some(number) = name.strip_prefix('#') {
+                // IMAGE_ORDINAL_FLAG64 in the upper half.
+                hint = number.parse().unwrap();
+                put(&mut rdata, 8 * index + 4, 1 << 31);
+                put(&mut rdata, lists + 16 * index + 4, 1 << 31);
+            }
             rdata.extend([0, 0]);
             rdata.extend(name.bytes().chain([0]));
             let module_at = SLOTS + rdata.len() as u32;
@@ -145,30 +161,55 @@ impl Image {
     }
 
     fn export_table(&self, rdata: &mut Vec<u8>) -> (u32, u32) {
-        if self.exports.is_empty() {
+        let own = self
+            .exports
+            .iter()
+            .map(|&(name, offset)| (name, Ok(offset)));
+        let forwards = self
+            .forwards
+            .iter()
+            .map(|&(name, there)| (name, Err(there)));
+        let mut sorted: Vec<(_, Result<u32, &str>)> = own.chain(forwards).collect();
+        if sorted.is_empty() {
             return (0, 0);
         }
-        let mut sorted = self.exports.clone();
         sorted.sort_unstable();
         let start = SLOTS + rdata.len() as u32;
         let count = sorted.len() as u32;
         let (functions, pointers) = (start + 40, start + 40 + 4 * count);
-        let (ordinals, mut text) = (pointers + 4 * count, pointers + 6 * count);
+        let (ordinals, names) = (pointers + 4 * count, pointers + 6 * count);
         for value in [0, 0, 0, 0, 1, count, count, functions, pointers, ordinals] {
             rdata.extend(value.to_le_bytes());
         }
-        for (_, offset) in &sorted {
-            rdata.extend((TEXT + offset).to_le_bytes());
+        // A forwarded export's address is that of a text in the table, which stands behind the names.
+        let mut text = names
+            + sorted
+                .iter()
+                .map(|(name, _)| name.len() as u32 + 1)
+                .sum::<u32>();
+        for (_, target) in &sorted {
+            let address = match target {
+                Ok(offset) => TEXT + offset,
+                Err(there) => {
+                    text += there.len() as u32 + 1;
+                    text - there.len() as u32 - 1
+                }
+            };
+            rdata.extend(address.to_le_bytes());
         }
+        let mut name_at = names;
         for (name, _) in &sorted {
-            rdata.extend(text.to_le_bytes());
-            text += name.len() as u32 + 1;
+            rdata.extend(name_at.to_le_bytes());
+            name_at += name.len() as u32 + 1;
         }
         for index in 0..count as u16 {
             rdata.extend(index.to_le_bytes());
         }
         for (name, _) in &sorted {
             rdata.extend(name.bytes().chain([0]));
+        }
+        for there in sorted.iter().filter_map(|(_, target)| target.err()) {
+            rdata.extend(there.bytes().chain([0]));
         }
         (start, SLOTS + rdata.len() as u32 - start)
     }
@@ -192,7 +233,7 @@ impl Image {
         file[0x3c] = 0x40;
         file.extend(b"PE\0\0");
         file.extend(self.machine.to_le_bytes());
-        file.extend(4_u16.to_le_bytes());
+        file.extend((4 + u16::from(self.page)).to_le_bytes());
         file.extend([0; 12]);
         file.extend(240_u16.to_le_bytes());
         file.extend(0x22_u16.to_le_bytes());
@@ -205,7 +246,7 @@ impl Image {
         file.extend(0x1000_u32.to_le_bytes());
         file.extend(0x200_u32.to_le_bytes());
         file.extend([0; 16]);
-        file.extend(0x5000_u32.to_le_bytes());
+        file.extend((PAGE + 0x1000 * u32::from(self.page)).to_le_bytes());
         file.extend((HEADERS as u32).to_le_bytes());
         file.extend([0; 4]);
         file.extend(self.subsystem.to_le_bytes());

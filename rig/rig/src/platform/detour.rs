@@ -6,6 +6,8 @@
 
 use std::arch::naked_asm;
 
+use nt_host::platform::PAGE_SIZE;
+
 use nt_host::ke::border;
 
 use super::{fault, seeded, vcpu};
@@ -100,6 +102,20 @@ macro_rules! saving_registers {
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn hypercall() {
     saving_registers!(carry_out, "", "")
+}
+
+/// What Xen puts into a guest's hypercall page: 32 bytes for each hypercall, to be called.
+pub fn hypercall_page() -> [u8; PAGE_SIZE] {
+    const SLOT: usize = 32;
+    let mut page = [0xCC; PAGE_SIZE];
+    for (number, slot) in (0u32..).zip(page.chunks_exact_mut(SLOT)) {
+        // mov eax, number; call [rip + 1: behind the next]; ret; the address to call
+        slot[0] = 0xB8;
+        slot[1..5].copy_from_slice(&number.to_le_bytes());
+        slot[5..12].copy_from_slice(&[0xFF, 0x15, 1, 0, 0, 0, 0xC3]);
+        slot[12..20].copy_from_slice(&(hypercall as *const () as u64).to_le_bytes());
+    }
+    page
 }
 
 extern "sysv64" fn carry_out(number: u64, arguments: &[u64; 5]) -> i64 {

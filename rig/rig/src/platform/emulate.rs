@@ -153,8 +153,29 @@ impl Linux {
                 registers.set(RAX, value & 0xffff_ffff);
                 registers.set(RDX, value >> 32);
             }
+            Code::Wrmsr => {
+                let value = registers.get(RDX) << 32 | registers.get(RAX) & 0xffff_ffff;
+                return self.write_msr(registers.get(RCX) as u32, value);
+            }
             _ => return Outcome::NotEmulated,
         }
+        Outcome::Done
+    }
+
+    /// The one MSR that drivers write: Xen fills the page whose address goes there with a call for each hypercall
+    /// (Xen's public/arch-x86/cpuid.h, leaf 2). The low bits of the address number the page; there is one.
+    fn write_msr(&self, msr: u32, value: u64) -> Outcome {
+        let Some(xen) = self.xen() else {
+            return Outcome::NotEmulated;
+        };
+        let (gfn, page) = (value >> 12, value & 0xfff);
+        if msr != xen.hypercall_msr() || page != 0 || gfn >= self.memory().ram_frames() {
+            return Outcome::NotEmulated;
+        }
+        let target = self.memory().ram(gfn);
+        let code = detour::hypercall_page();
+        // SAFETY: a frame of RAM, which is the guest's to overwrite; no reference to it exists.
+        unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), target, code.len()) };
         Outcome::Done
     }
 

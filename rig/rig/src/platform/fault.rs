@@ -14,14 +14,15 @@
 use std::io::{self, Write};
 use std::ptr::null_mut;
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 
-use nt_host::ke::backtrace;
 use nt_host::ke::bugcheck::{
     self, KERNEL_SECURITY_CHECK_FAILURE, PAGE_FAULT_IN_NONPAGED_AREA, UNEXPECTED_KERNEL_MODE_TRAP,
 };
 use nt_host::ke::exception::{self, Record};
 use nt_host::ke::fault;
-use nt_host::pe::modules;
+use nt_host::ke::processor;
+use nt_host::pe::{modules, unwind};
 use nt_host::rtl::context::Context;
 use nt_host::rtl::memory;
 use nt_sys::{NTSTATUS, STATUS_ACCESS_VIOLATION};
@@ -322,12 +323,17 @@ fn has_memory_operand(instruction: &iced_x86::Instruction) -> bool {
     (0..instruction.op_count()).any(|index| instruction.op_kind(index) == iced_x86::OpKind::Memory)
 }
 
-/// A fault outside of driver code: the rig's own, perhaps for a driver's bad argument. Says what is known and aborts.
+/// A fault outside of driver code: the rig's own, or that of a driver which passed a bad pointer. Says what is known and
+/// ends the process.
 fn own_fault(signal: libc::c_int, registers: &Registers) -> ! {
     // A fault in here must not come back.
     // SAFETY: resets the action of a signal to its default.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
     let mut err = io::stderr();
+    if let Some(call) = vcpu::current().and_then(|cpu| call_of_a_driver(cpu, registers)) {
+        let _ = writeln!(err, "rig: {}", std::backtrace::Backtrace::force_capture());
+        bad_argument(call, registers);
+    }
     let _ = writeln!(
         err,
         "rig: fault in the rig's own code (signal {signal}, exception {}) at {:#x}, address {:#x}",
@@ -335,15 +341,42 @@ fn own_fault(signal: libc::c_int, registers: &Registers) -> ! {
         registers.rip(),
         registers.fault_address(),
     );
-    if vcpu::current().is_some() {
-        let _ = writeln!(
-            err,
-            "rig: perhaps for a bad argument of the last call by a driver:"
-        );
-        for line in backtrace::describe(&backtrace::of_caller()) {
-            let _ = writeln!(err, "      {line}");
-        }
-    }
     let _ = writeln!(err, "{}", std::backtrace::Backtrace::force_capture());
     std::process::abort()
+}
+
+/// The state behind the call of a driver that the executive is serving on the stack of these registers.
+fn call_of_a_driver(cpu: u32, registers: &Registers) -> Option<unwind::Registers> {
+    /// No kernel stack is longer than this, in bytes.
+    const STACK: u64 = 64 << 10;
+    let is_memory = [PAGE_FAULT, PROTECTION].contains(&registers.trap());
+    let noted = processor::processor_block(cpu)
+        .caller_rsp
+        .load(Ordering::Relaxed);
+    if !is_memory || noted.wrapping_sub(registers.get(RSP)) >= STACK {
+        return None;
+    }
+    let mut state = unwind::Registers::default();
+    state.rip = unwind::read_stack(noted).filter(|&back| in_driver(back))?;
+    state.general[RSP] = noted + 8;
+    Some(state)
+}
+
+/// Reports a fault in the executive as that of the driver which made this call.
+fn bad_argument(call: unwind::Registers, registers: &Registers) -> ! {
+    let function = modules::called_before(call.rip);
+    let function = function.as_deref().unwrap_or("a kernel function");
+    let (address, kind) = match registers.trap() {
+        PAGE_FAULT => (registers.fault_address(), access(registers)),
+        _ => (fault::NO_ADDRESS, fault::READ),
+    };
+    bugcheck::fault(
+        PAGE_FAULT_IN_NONPAGED_AREA,
+        [address, kind * 2, registers.rip(), 0],
+        &call,
+        format_args!(
+            "calls {function} with a bad argument: it {}",
+            fault::access(kind, address)
+        ),
+    )
 }
