@@ -61,7 +61,7 @@ pub enum PackageError {
     #[error("{}: no .inf files there; ./x build makes the drivers", .0.display())]
     NoInf(PathBuf),
     /// No package at all.
-    #[error("{}: no .inf or .sys files there", .0.display())]
+    #[error("{}: no .inf or .sys files there; ./x build makes the drivers", .0.display())]
     Nothing(PathBuf),
     /// An image that cannot be loaded.
     #[error("{}/{why}", folder.display())]
@@ -237,10 +237,7 @@ mod tests {
             .err()
             .unwrap()
             .to_string();
-        assert!(
-            refused.ends_with("no .inf or .sys files there"),
-            "{refused}"
-        );
+        assert!(refused.contains("no .inf or .sys files there"), "{refused}");
         for path in [ours, theirs, empty] {
             fs::remove_dir_all(path).unwrap();
         }

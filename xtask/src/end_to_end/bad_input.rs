@@ -165,7 +165,7 @@ fn unknown_import(folder: &Folder) -> Result<()> {
 fn no_drivers(folder: &Folder) -> Result<()> {
     let empty = folder.path("nothing");
     fs::create_dir(&empty)?;
-    refuses_packages(&empty, &["nothing", "no .inf files"])?;
+    refuses_packages(&empty, &["nothing", "no .inf or .sys files"])?;
     refuses_packages(&folder.path("nowhere"), &["nowhere", "No such file"])
 }
 

@@ -356,8 +356,10 @@ fn call_of_a_driver(cpu: u32, registers: &Registers) -> Option<unwind::Registers
     if !is_memory || noted.wrapping_sub(registers.get(RSP)) >= STACK {
         return None;
     }
-    let mut state = unwind::Registers::default();
-    state.rip = unwind::read_stack(noted).filter(|&back| in_driver(back))?;
+    let mut state = unwind::Registers {
+        rip: unwind::read_stack(noted).filter(|&back| in_driver(back))?,
+        ..Default::default()
+    };
     state.general[RSP] = noted + 8;
     Some(state)
 }
