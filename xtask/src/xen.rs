@@ -17,16 +17,16 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use xen_lab::{
-    archive::{self, Guest},
+    archive::{self, Guest, Peer},
     image::{self, Image},
     job::{self, Job, Tier},
     machine::{Accelerator, Boot, Event, Machine, QEMU},
-    session::{self, End, Limits, Session, Verdict},
+    session::{self, End, Limits, Measured, Session, Verdict},
 };
 
 use crate::{
-    process::spinner,
-    toolchain::{root, which},
+    process::{self, spinner},
+    toolchain::{Toolchain, root, which},
     xen_guest,
 };
 
@@ -37,7 +37,7 @@ const SILENCE: Duration = Duration::from_secs(150);
 const START: Duration = Duration::from_secs(240);
 
 /// Options of `./x xen`.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Options {
     /// Only the jobs whose name contains one of these words; `bench` alone: the bench with its peer.
     words: Vec<String>,
@@ -81,8 +81,11 @@ impl Options {
             Some(1) => tier == Tier::Pvh,
             Some(_) => tier == Tier::Hvm,
         };
-        let named =
-            self.words.is_empty() || self.words.iter().any(|word| job.id(tier).contains(word));
+        let named = if job.bench {
+            self.words.contains(&job.name)
+        } else {
+            self.words.is_empty() || self.words.iter().any(|word| job.id(tier).contains(word))
+        };
         of_kind && of_tier && named
     }
 }
@@ -128,30 +131,90 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(text) = missing() {
         bail!("{text}");
     }
-    let chosen: Vec<_> = [Tier::Xen, Tier::Pvh, Tier::Hvm]
-        .into_iter()
-        .flat_map(|tier| jobs.iter().map(move |job| (job, tier)))
-        .filter(|(job, tier)| job.tiers.contains(tier) && options.wants(job, *tier))
-        .collect();
+    let chosen = choose(options, &jobs);
     ensure!(
         options.shell || !chosen.is_empty(),
         "no job has such a name and type; ./x xen --list names them"
     );
-    let verdicts = run_jobs(options, &chosen)?;
+    let outcome = run_jobs(options, &chosen)?;
     if options.shell {
         return Ok(());
     }
-    let (table, passed) = session::table(&verdicts);
+    let (table, passed) = session::table(&outcome.verdicts);
     print!("{table}");
-    let failed = verdicts.iter().filter(|verdict| !verdict.passed).count();
-    println!("{} passed, {failed} failed", verdicts.len() - failed);
+    if let Some((job, _)) = chosen.iter().find(|(job, _)| job.bench) {
+        print!("{}", session::ratios(&job.guest, &outcome.bench));
+        println!("(under emulation only the ratio says something)");
+    }
+    let failed = count_failed(&outcome.verdicts);
+    println!(
+        "{} passed, {failed} failed",
+        outcome.verdicts.len() - failed
+    );
     ensure!(passed, "jobs failed; their logs are in out/xen/");
     Ok(())
 }
 
-fn run_jobs(options: &Options, chosen: &[(&Job, Tier)]) -> Result<Vec<Verdict>> {
+/// What the stage of `./x test` found.
+pub(crate) enum Stage {
+    /// All jobs ran.
+    Ran {
+        /// How many passed.
+        passed: usize,
+        /// How many did not.
+        failed: usize,
+        /// The table.
+        table: String,
+    },
+    /// Neither QEMU nor the packages can be had here.
+    Skipped(String),
+}
+
+/// All jobs but the bench, for `./x test`.
+pub(crate) fn stage() -> Result<Stage> {
+    if let Some(text) = missing() {
+        return Ok(Stage::Skipped(text));
+    }
+    if let Err(error) = image::packages(&|_| {}) {
+        return Ok(Stage::Skipped(format!("{error:#}")));
+    }
+    let jobs = job::all(&root().join("rig/xen-lab/jobs"))?;
+    let options = Options::default();
+    let outcome = run_jobs(&options, &choose(&options, &jobs))?;
+    let failed = count_failed(&outcome.verdicts);
+    Ok(Stage::Ran {
+        passed: outcome.verdicts.len() - failed,
+        failed,
+        table: session::table(&outcome.verdicts).0,
+    })
+}
+
+fn choose<'a>(options: &Options, jobs: &'a [Job]) -> Vec<(&'a Job, Tier)> {
+    [Tier::Xen, Tier::Pvh, Tier::Hvm]
+        .into_iter()
+        .flat_map(|tier| jobs.iter().map(move |job| (job, tier)))
+        .filter(|(job, tier)| job.tiers.contains(tier) && options.wants(job, *tier))
+        .collect()
+}
+
+fn count_failed(verdicts: &[Verdict]) -> usize {
+    verdicts.iter().filter(|verdict| !verdict.passed).count()
+}
+
+/// What the jobs left.
+#[derive(Default)]
+struct Outcome {
+    verdicts: Vec<Verdict>,
+    bench: Vec<Measured>,
+}
+
+fn run_jobs(options: &Options, chosen: &[(&Job, Tier)]) -> Result<Outcome> {
     crate::drivers::build()?;
     let kernels = xen_guest::build()?;
+    let program = match chosen.iter().any(|(job, _)| job.bench) {
+        true => Some(build_peer()?),
+        false => None,
+    };
     let module = |job: &str| xen_guest::archive(job);
     let guest = Guest {
         elf64: &kernels.pvh,
@@ -179,21 +242,41 @@ fn run_jobs(options: &Options, chosen: &[(&Job, Tier)]) -> Result<Vec<Verdict>> 
         },
         stop,
     };
-    let mut verdicts = Vec::new();
+    let peer = program
+        .as_deref()
+        .map(|program| (lab.image.packed_kernel(), lab.image.peer(), program));
+    let peer = peer.as_ref().map(|(kernel, root, program)| Peer {
+        kernel,
+        root,
+        program,
+    });
+    let mut outcome = Outcome::default();
     let (alone, domains): (Vec<_>, Vec<_>) =
         chosen.iter().partition(|(_, tier)| *tier == Tier::Xen);
     let say = |step: &str| bar.set_message(format!("xen: {step}"));
     if !options.shell {
         for (job, _) in alone {
-            verdicts.push(lab.alone(job, &guest, &say)?);
+            outcome.verdicts.push(lab.alone(job, &guest, &say)?);
         }
     }
     if options.shell || !domains.is_empty() {
-        let shell = options.shell || options.keep;
-        verdicts.extend(lab.domains(&guest, &domains, options.shell, shell, &say)?);
+        let jobs = if options.shell { &[] } else { &domains[..] };
+        let added = archive::for_jobs(&guest, peer.as_ref(), jobs, options.shell || options.keep)?;
+        lab.domains(&added, jobs, &mut outcome, &say)?;
     }
     bar.finish_and_clear();
-    Ok(verdicts)
+    Ok(outcome)
+}
+
+/// Builds the program that measures in the peer's domain.
+fn build_peer() -> Result<PathBuf> {
+    process::expect(
+        "build peer-bench",
+        Toolchain::current()
+            .cargo("build")
+            .args(["--package", "xen-lab", "--bin", "peer-bench"]),
+    )?;
+    Ok(root().join("target/debug/peer-bench"))
 }
 
 impl Lab {
@@ -232,6 +315,7 @@ impl Lab {
                     }
                     if [
                         "winpv: done failed",
+                        "winpv: panic",
                         "Panic on CPU",
                         "Hardware Dom0 crashed",
                         "Hardware Dom0 shutdown",
@@ -274,27 +358,20 @@ impl Lab {
         })
     }
 
-    /// Tiers 1 and 2: all jobs in one boot of domain 0; or a shell.
+    /// Tiers 1 and 2: all jobs in one boot of domain 0, and a shell where `added` asks for it.
     fn domains(
         &self,
-        guest: &Guest<'_>,
+        added: &[u8],
         jobs: &[(&Job, Tier)],
-        only_shell: bool,
-        shell: bool,
+        outcome: &mut Outcome,
         say: &dyn Fn(&str),
-    ) -> Result<Vec<Verdict>> {
+    ) -> Result<()> {
         let folder = self.folder("domains")?;
-        let jobs: Vec<_> = if only_shell {
-            Vec::new()
-        } else {
-            jobs.to_vec()
-        };
-        let added = folder.join("jobs.cpio");
-        let bytes = archive::for_jobs(Some(guest), &jobs, shell)?;
-        fs::write(&added, bytes).with_context(|| format!("cannot write {}", added.display()))?;
+        let path = folder.join("jobs.cpio");
+        fs::write(&path, added).with_context(|| format!("cannot write {}", path.display()))?;
         let boot = Boot::Linux {
             kernel: self.image.kernel(),
-            roots: vec![self.image.dom0(), added],
+            roots: vec![self.image.dom0(), path],
         };
         let limits = Limits {
             silence: SILENCE,
@@ -306,6 +383,7 @@ impl Lab {
         let mut session = Session::new(&folder, limits, &self.stop, say);
         let end = session.follow(&machine.events);
         let verdicts = std::mem::take(&mut session.verdicts);
+        outcome.bench = std::mem::take(&mut session.bench);
         match end {
             Ok(End::Done) => {}
             Ok(End::Shell) => {
@@ -313,6 +391,7 @@ impl Lab {
                 self.shell(&machine)?;
             }
             Err(error) => {
+                // What was found until then is not lost with the rest.
                 print!("{}", session::table(&verdicts).0);
                 return Err(error);
             }
@@ -324,7 +403,8 @@ impl Lab {
             jobs.len(),
             folder.join("dom0.log").display()
         );
-        Ok(verdicts)
+        outcome.verdicts.extend(verdicts);
+        Ok(())
     }
 
     /// The terminal as domain 0's, until its shell ends.

@@ -113,9 +113,20 @@ impl Image {
     }
 }
 
+/// The packages to use; a machine that has never read Debian's lists reads them now.
+pub fn packages(say: &dyn Fn(&str)) -> Result<Vec<Package>> {
+    packages::current().or_else(|error| {
+        say("reading Debian's package lists");
+        match packages::update() {
+            Ok(()) => packages::current(),
+            Err(_) => Err(error),
+        }
+    })
+}
+
 /// The image for the packages that Debian has now: from `cache`, or made. `say` hears what is under way.
 pub fn get(cache: &Path, say: &dyn Fn(&str)) -> Result<Image> {
-    let packages = packages::current()?;
+    let packages = packages(say)?;
     let ours: Vec<_> = OURS
         .iter()
         .chain(PEER)
@@ -139,8 +150,16 @@ pub fn get(cache: &Path, say: &dyn Fn(&str)) -> Result<Image> {
     fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
     sweep(cache);
     enough_space(cache, SPACE)?;
-    build_whole(&folder, |part| make(&packages, part, say))?;
-    Ok(image)
+    let made = build_whole(&folder, |part| make(&packages, part, say));
+    let Err(error) = made else {
+        return Ok(image);
+    };
+    // Old lists name versions that the archive no longer has: with new ones, once more.
+    say("reading Debian's package lists");
+    if packages::update().is_err() || packages::current()? == packages {
+        return Err(error);
+    }
+    get(cache, say)
 }
 
 /// Makes `folder` under another name and gives it its name when `make` has succeeded; otherwise nothing is left.

@@ -5,6 +5,7 @@
 //! types = pvh hvm               xen: Xen alone, the guest kernel in domain 0's place
 //! vcpus = 2                     memory = 128 (MiB), limit = 240 (seconds), disk = NAME KIND SIZE CONTENT [later]
 //! disk = xvda phy 16M random    KIND: phy (loop device and blkback), qdisk. CONTENT: random, zero
+//! bench = yes                   runs only as ./x xen bench
 //!
 //! [guest]                       lines for the guest kernel
 //! [dom0]                        steps for domain 0, from dom0/steps; without them: start, finish
@@ -118,6 +119,8 @@ pub struct Job {
     memory: u32,
     /// The longest it may take, in seconds, on a quiet machine.
     pub limit: u64,
+    /// Whether it is the bench, which runs only when it is asked for.
+    pub bench: bool,
     disks: Vec<Disk>,
     /// The guest kernel's lines.
     pub guest: String,
@@ -134,6 +137,7 @@ impl Job {
             vcpus: 1,
             memory: 128,
             limit: 180,
+            bench: false,
             disks: Vec::new(),
             guest: String::new(),
             dom0: String::new(),
@@ -188,6 +192,7 @@ impl Job {
             "vcpus" => self.vcpus = number()?,
             "memory" => self.memory = number()?,
             "limit" => self.limit = u64::from(number()?),
+            "bench" => self.bench = value == "yes",
             "disk" => self.disks.push(Disk::parse(value)?),
             key => bail!("no setting is called {key}"),
         }

@@ -62,6 +62,12 @@ pub fn current() -> Result<Vec<Package>> {
         .collect()
 }
 
+/// Reads Debian's package lists anew; only root may.
+pub fn update() -> Result<()> {
+    ensure!(is_root(), "only root may run apt-get update");
+    run(Command::new("apt-get").arg("update")).map(|_| ())
+}
+
 /// A word that changes with any of the versions, for the cache's folder.
 pub fn key(packages: &[Package], also: &[&[u8]]) -> String {
     let mut hash = Sha256::new();

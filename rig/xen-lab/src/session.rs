@@ -4,6 +4,7 @@
 //! @step TEXT                what is under way           @up SECONDS        domain 0 is ready
 //! @job begin|ok|fail ID     a job's begin and end       @check ok|fail TEXT   what a step found
 //! @file NAME … @end         a log (each line after a blank)   @lost TEXT    domain 0 cannot go on
+//! @bench ours|peer LINE …    a bench's numbers
 //! @shell                    a shell reads the line from here on      @done   nothing more will come
 //! ```
 
@@ -65,6 +66,74 @@ pub struct Session<'a> {
     last: Vec<String>,
     /// What came of the jobs.
     pub verdicts: Vec<Verdict>,
+    /// The bench's lines.
+    pub bench: Vec<Measured>,
+}
+
+/// A line of the bench, by one side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// `ours` or `peer`.
+    pub side: String,
+    /// The job's line, from 1.
+    pub line: usize,
+    /// Microseconds for all its requests.
+    pub us: u64,
+}
+
+impl Measured {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        Some(Self {
+            side: words.next()?.into(),
+            line: words.next()?.parse().ok()?,
+            us: words
+                .find_map(|word| word.strip_prefix("io_us="))?
+                .parse()
+                .ok()?,
+        })
+    }
+}
+
+/// The bench as a table: how long each side took for a job's line, and how much of the peer's speed ours is.
+pub fn ratios(guest: &str, measured: &[Measured]) -> String {
+    // The guest counts lines that do something.
+    let lines: Vec<_> = guest
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    let mut text = format!(
+        "{:<10} {:>7} {:>6} {:>6} {:>10} {:>10}  speed, ours / peer's\n",
+        "request", "bytes", "depth", "count", "ours, us", "peer, us"
+    );
+    for ours in measured.iter().filter(|one| one.side == "ours") {
+        let line = lines.get(ours.line.wrapping_sub(1)).unwrap_or(&"");
+        let value = |key: &str| {
+            line.split_whitespace()
+                .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+                .unwrap_or("?")
+        };
+        // The peer reads the same file: its line has the same number, comments counted, so they are matched by order.
+        let order = measured
+            .iter()
+            .filter(|one| one.side == "ours" && one.line < ours.line)
+            .count();
+        let Some(peer) = measured.iter().filter(|one| one.side == "peer").nth(order) else {
+            continue;
+        };
+        text += &format!(
+            "{:<10} {:>7} {:>6} {:>6} {:>10} {:>10}  {:.2}\n",
+            value("op"),
+            value("chunk"),
+            value("depth"),
+            value("count"),
+            ours.us,
+            peer.us,
+            peer.us as f64 / ours.us.max(1) as f64
+        );
+    }
+    text
 }
 
 /// What ended the session.
@@ -94,6 +163,7 @@ impl<'a> Session<'a> {
             file: None,
             last: Vec::new(),
             verdicts: Vec::new(),
+            bench: Vec::new(),
         }
     }
 
@@ -173,6 +243,7 @@ impl<'a> Session<'a> {
                 }
             }
             "file" => self.open(rest)?,
+            "bench" => self.bench.extend(Measured::parse(rest)),
             "end" => self.file = None,
             "lost" => return Err(self.trouble(&format!("domain 0 cannot go on: {rest}"))),
             "shell" => return Ok(Some(End::Shell)),
@@ -375,6 +446,30 @@ mod tests {
         let (end, ..) = play(&["@lost xenstored did not start"], QUICK)?;
         assert!(end.is_err_and(|error| error.to_string().contains("xenstored did not start")));
         Ok(())
+    }
+
+    #[test]
+    fn the_bench_compares_line_by_line() {
+        let measured: Vec<_> = [
+            "ours 2 requests=10 bytes=40960 io_us=200 us=210",
+            "peer 3 requests=10 bytes=40960 io_us=100",
+            "nonsense",
+        ]
+        .iter()
+        .filter_map(|line| Measured::parse(line))
+        .collect();
+        assert_eq!(measured.len(), 2);
+        let table = ratios(
+            "# two lines\ndisks count=1\nbench op=read chunk=4096 depth=1 count=10\n",
+            &measured,
+        );
+        assert!(
+            table
+                .lines()
+                .last()
+                .is_some_and(|line| line.starts_with("read") && line.ends_with("0.50")),
+            "{table}"
+        );
     }
 
     #[test]
