@@ -2,6 +2,7 @@
 //!
 //! Each command is one module; `run` and `build` are what a user needs, `test` is what a change must pass.
 
+mod breaker;
 mod clean;
 mod drivers;
 mod end_to_end;
@@ -81,6 +82,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Print the rules of the rig's verifier, which watches every run.
+    Rules {
+        /// Instead, build a driver that breaks them, and check that each breach is found and named.
+        #[arg(long = "break")]
+        breaks: bool,
+    },
     /// Show what `./x run --trace FILE` recorded: events, one request's way through the layers, a page for a browser.
     #[command(disable_help_flag = true)]
     Trace {
@@ -122,6 +129,8 @@ fn main() -> ExitCode {
         Command::Selftest { arguments } => selftest::run(&arguments),
         Command::Bench { arguments } => rig::bench(&arguments),
         Command::Faults { arguments } => rig::run("faults", rig::Profile::Checked, &arguments),
+        Command::Rules { breaks: false } => rig::rules(),
+        Command::Rules { breaks: true } => breaker::check(),
         Command::Trace { arguments } => rig::trace(&arguments),
         Command::Build => drivers::build_and_say(),
         Command::Test(options) => return test::run(&options),

@@ -63,6 +63,12 @@ pub(crate) fn build_everything(profile: Profile) -> Result<()> {
     })
 }
 
+/// `./x rules`.
+pub(crate) fn rules() -> Result<()> {
+    build(Profile::Checked)?;
+    Err(Command::new(program()).arg("rules").exec()).context("cannot start the rig")
+}
+
 /// A command of the rig's that boots the drivers.
 pub(crate) fn run(name: &str, profile: Profile, arguments: &[String]) -> Result<()> {
     start(&[name], profile, Some("--drivers"), arguments)

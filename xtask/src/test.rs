@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::{
-    drivers, end_to_end, image,
+    breaker, drivers, end_to_end, image,
     process::{self, Outcome},
     reproduce, rig, selftest,
     toolchain::{Toolchain, root},
@@ -21,8 +21,8 @@ use crate::{
 
 /// The crate of drivers/ that is built for the host: what the drivers' build scripts use.
 const HOST_CRATE: &str = "driver-build@";
-/// The crate of rig/ that is built for Windows: a driver.
-const DRIVER_CRATE: &str = "rig-selftest@";
+/// The crates of rig/ that are built for Windows: drivers.
+const DRIVER_CRATES: [&str; 2] = ["rig-selftest@", "rig-breaker@"];
 
 /// Options of `./x test`.
 #[derive(Args)]
@@ -269,11 +269,16 @@ fn lint_windows() -> Result<Report> {
         }
     }
     for name in crates_in("rig")? {
-        if name.starts_with(DRIVER_CRATE) {
+        if is_driver(&name) {
             command.args(["--package", &name]);
         }
     }
     process::run("lint windows", command.args(["--", "-Dwarnings"])).map(Report::of_program)
+}
+
+/// Whether a crate of rig/, as cargo names it with its version, is a driver.
+fn is_driver(name: &str) -> bool {
+    DRIVER_CRATES.iter().any(|driver| name.starts_with(driver))
 }
 
 fn lint_kernel() -> Result<Report> {
@@ -286,7 +291,7 @@ fn unit() -> Result<Report> {
     command.arg("--no-fail-fast");
     for folder in ["abi", "core", "rig"] {
         for name in crates_in(folder)? {
-            if !name.starts_with(DRIVER_CRATE) {
+            if !is_driver(&name) {
                 command.args(["--package", &name]);
             }
         }
@@ -298,6 +303,7 @@ fn unit() -> Result<Report> {
 }
 
 fn build() -> Result<Report> {
+    breaker::build()?;
     rig::build_everything(rig::Profile::Checked)?;
     Ok(Report::passed(String::new()))
 }

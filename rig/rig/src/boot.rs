@@ -294,7 +294,7 @@ fn enter(world: &'static World, dom0: &Arc<Dom0>) -> io::Result<()> {
 }
 
 /// Hands the packages to the PnP manager.
-pub(crate) fn stage(packages: &Packages) -> Result<(), BootError> {
+pub fn stage(packages: &Packages) -> Result<(), BootError> {
     let files: Vec<_> = packages
         .images
         .iter()

@@ -46,6 +46,8 @@ pub enum Command {
     Faults(Faults),
     /// Run the cases of rig-selftest.sys: what the rig's kernel functions do against what is documented.
     Selftest(Selftest),
+    /// Print the rules of the verifier, which watches every run.
+    Rules,
     /// Show what `run --trace` recorded: every event, one request's way through the layers, or a page for a browser.
     Trace(Trace),
 }

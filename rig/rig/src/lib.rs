@@ -19,6 +19,7 @@ pub mod platform;
 pub mod port_disk;
 pub mod recorder;
 pub mod report;
+pub mod rules;
 pub mod run;
 pub mod scenario;
 pub mod selftest;

@@ -7,7 +7,7 @@ use log::LevelFilter;
 use rig::{
     bench::{self, worker},
     cli::{Bench, Cli, Command},
-    faults, logger, placement, run,
+    faults, logger, placement, rules, run,
     scenario::explore,
     selftest, view,
 };
@@ -42,6 +42,10 @@ fn main() -> ExitCode {
         Command::Faults(options) => {
             logger::start(options.log);
             faults::run(&options).map_err(|error| error.to_string())
+        }
+        Command::Rules => {
+            print!("{}", rules::list());
+            Ok(true)
         }
         Command::Trace(options) => view::run(&options)
             .map(|()| true)

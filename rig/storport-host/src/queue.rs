@@ -247,7 +247,7 @@ fn issue(adapter: &Arc<Adapter>, request: Request) {
         }
     }
     let Some(start) = adapter.hw.HwStartIo else {
-        Rule::NoStartIo.breach(format_args!("the miniport has no HwStartIo"));
+        bugcheck::give_up(format_args!("the miniport has no HwStartIo"));
     };
     trace::emit(Class::Disk, || Event::SrbStart {
         request: number,

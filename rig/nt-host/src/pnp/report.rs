@@ -13,6 +13,7 @@ use crate::ke::thread;
 use crate::mm::{address, mdl, pool};
 use crate::ob::handle;
 use crate::pe::modules::{self, Module};
+use crate::verifier::Rule;
 
 /// One device of the tree, parents before children.
 #[derive(Clone, Debug)]
@@ -134,7 +135,10 @@ fn left_by(module: &Module) -> Vec<String> {
     let (id, name) = (module.id, &module.name);
     let pool = pool::allocations(id).into_iter().map(|left| {
         let (size, tag, at) = (left.size, pool::tag_text(left.tag), left.address);
-        format!("{name} left {size} bytes of pool with tag {tag} at {at:#x}")
+        format!(
+            "{}: {name} left {size} bytes of pool with tag {tag} at {at:#x}",
+            Rule::PoolLeak
+        )
     });
     let mappings = address::io_mappings(id).into_iter().map(|left| {
         let (size, at) = (left.size, left.address);

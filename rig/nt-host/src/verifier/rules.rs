@@ -67,6 +67,8 @@ rules! {
             "memory before a pool allocation was written"
         PoolWriteAfterFree "pool-write-after-free" 0xc1
             "a pool allocation was written after it was freed"
+        PoolLeak "pool-leak" 0xc4
+            "a driver is unloaded and leaves a pool allocation behind"
     }
     "Objects and waits" {
         ObjectUninitialized "object-uninitialized" 0xc4
@@ -167,8 +169,6 @@ rules! {
             "StorPortNotification is called with an unknown type"
         ExtensionInvalid "extension-invalid" 0xc4
             "what a miniport passes as its device extension is none"
-        NoStartIo "no-start-io" 0xc4
-            "a miniport registers without HwStartIo"
     }
 }
 

@@ -1,0 +1,77 @@
+//! IRPs, from both sides: a dispatch routine that does wrong, and a maker that does.
+
+use core::sync::atomic::Ordering;
+
+use super::*;
+use crate::device::{READ_ROUTINE, complete, send};
+
+pub const CASES: &[Case] = &[
+    ("passes-on-what-is-no-irp", |device| {
+        IofCallDriver(device, pool(512).cast());
+    }),
+    ("completes-twice", |device| {
+        READ_ROUTINE.store(twice as *const () as usize, Ordering::SeqCst);
+        let irp = IoAllocateIrp(2, 0);
+        IoGetNextIrpStackLocation(irp).MajorFunction = IRP_MJ_READ;
+        IoSetCompletionRoutine(irp, keeps, null_mut(), ALWAYS);
+        IofCallDriver(device, irp);
+    }),
+    ("completes-with-pending", |device| {
+        send(device, with_pending);
+    }),
+    ("returns-pending-unmarked", |device| {
+        send(device, unmarked);
+    }),
+    ("marks-and-does-not-return-pending", |device| {
+        send(device, marked);
+    }),
+    ("forgets-an-irp", |device| {
+        send(device, forgets);
+    }),
+    ("does-not-keep-its-irp", |device| {
+        let irp = IoAllocateIrp(2, 0);
+        let next = IoGetNextIrpStackLocation(irp);
+        next.MajorFunction = IRP_MJ_SYSTEM_CONTROL;
+        IofCallDriver(device, irp);
+    }),
+    ("sends-without-a-location", |device| {
+        let irp = IoAllocateIrp(1, 0);
+        IoSetNextIrpStackLocation(irp);
+        IofCallDriver(device, irp);
+    }),
+    ("frees-an-irp-in-use", |device| {
+        send(device, frees);
+    }),
+];
+
+unsafe extern "system" fn twice(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    complete(irp, STATUS_SUCCESS);
+    complete(irp, STATUS_SUCCESS)
+}
+
+unsafe extern "system" fn keeps(_: *mut DEVICE_OBJECT, _: *mut IRP, _: PVOID) -> NTSTATUS {
+    STATUS_MORE_PROCESSING_REQUIRED
+}
+
+unsafe extern "system" fn with_pending(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    complete(irp, STATUS_PENDING)
+}
+
+unsafe extern "system" fn unmarked(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    complete(irp, STATUS_SUCCESS);
+    STATUS_PENDING
+}
+
+unsafe extern "system" fn marked(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    IoMarkIrpPending(irp);
+    complete(irp, STATUS_SUCCESS)
+}
+
+unsafe extern "system" fn forgets(_: *mut DEVICE_OBJECT, _: *mut IRP) -> NTSTATUS {
+    STATUS_SUCCESS
+}
+
+unsafe extern "system" fn frees(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    IoFreeIrp(irp);
+    STATUS_SUCCESS
+}

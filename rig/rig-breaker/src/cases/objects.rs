@@ -1,0 +1,57 @@
+//! Wrong uses of events, mutexes, semaphores, threads and remove locks.
+
+use super::*;
+
+pub const CASES: &[Case] = &[
+    ("sets-an-uninitialized-event", |_| {
+        let mut event = KEVENT::zeroed();
+        KeSetEvent(&raw mut event, 0, 0);
+    }),
+    ("waits-for-no-object", |_| {
+        // An unknown type, signalled: type byte 0x55, SignalState 1.
+        let mut nothing = KEVENT::zeroed();
+        KeInitializeEvent(&raw mut nothing, NotificationEvent, 1);
+        nothing.0[0] |= 0x55;
+        wait(&raw mut nothing);
+    }),
+    ("waits-for-too-many", |_| {
+        let objects = [null_mut::<c_void>(); 70];
+        KeWaitForMultipleObjects(
+            70,
+            objects.as_ptr(),
+            WaitAny,
+            Executive,
+            KernelMode,
+            0,
+            core::ptr::null(),
+            null_mut(),
+        );
+    }),
+    ("releases-a-mutex-of-nobody", |_| {
+        let mut mutex = KMUTANT::zeroed();
+        KeInitializeMutex(&raw mut mutex, 0);
+        KeReleaseMutex(&raw mut mutex, 0);
+    }),
+    ("releases-a-semaphore-beyond-its-limit", |_| {
+        let mut semaphore = KSEMAPHORE::zeroed();
+        KeInitializeSemaphore(&raw mut semaphore, 0, 1);
+        KeReleaseSemaphore(&raw mut semaphore, 0, 2, 0);
+    }),
+    ("sets-priority-0", |_| {
+        let thread: PVOID;
+        // SAFETY: on x64 the current thread stands at gs:[0x188].
+        unsafe { core::arch::asm!("mov {}, gs:[0x188]", out(reg) thread) };
+        KeSetPriorityThread(thread, 0);
+    }),
+    ("releases-a-remove-lock-too-often", |_| {
+        let mut lock = IO_REMOVE_LOCK::zeroed();
+        let size = size_of::<IO_REMOVE_LOCK>() as u32;
+        IoInitializeRemoveLockEx(&raw mut lock, TAG, 0, 0, size);
+        IoReleaseRemoveLockEx(&raw mut lock, null_mut(), size);
+        IoReleaseRemoveLockEx(&raw mut lock, null_mut(), size);
+    }),
+];
+
+fn wait(event: *mut KEVENT) {
+    KeWaitForSingleObject(event.cast(), Executive, KernelMode, 0, core::ptr::null());
+}

@@ -1,0 +1,288 @@
+//! The table: which case breaks which rule, and what the report says besides.
+
+use nt_host::verifier::Rule::{self, *};
+
+/// A case.
+pub struct Case {
+    /// Its name: in rig-breaker.sys, or in [`crate::posing`].
+    pub name: &'static str,
+    /// The rule that it breaks.
+    pub rule: Rule,
+    /// A part of what the report says.
+    pub says: &'static str,
+    /// It shows in the findings at the end, and no bug check ends the machine.
+    pub is_finding: bool,
+    /// Code of this program poses as a driver.
+    pub is_posed: bool,
+}
+
+const fn case(name: &'static str, rule: Rule, says: &'static str) -> Case {
+    Case {
+        name,
+        rule,
+        says,
+        is_finding: false,
+        is_posed: false,
+    }
+}
+
+const fn finding(name: &'static str, rule: Rule, says: &'static str) -> Case {
+    Case {
+        name,
+        rule,
+        says,
+        is_finding: true,
+        is_posed: false,
+    }
+}
+
+const fn posed(name: &'static str, rule: Rule, says: &'static str) -> Case {
+    Case {
+        name,
+        rule,
+        says,
+        is_finding: false,
+        is_posed: true,
+    }
+}
+
+/// Every case.
+pub const CASES: &[Case] = &[
+    // IRQL.
+    case(
+        "calls-above-its-irql",
+        IrqlCall,
+        "calls ZwClose at IRQL 2; it may be called at IRQL <= 0",
+    ),
+    case(
+        "calls-below-its-irql",
+        IrqlCall,
+        "calls KeAcquireSpinLockAtDpcLevel at IRQL 0; it may be called at IRQL >= 2",
+    ),
+    case(
+        "waits-at-dispatch",
+        IrqlCall,
+        "calls KeWaitForSingleObject at IRQL 2",
+    ),
+    case(
+        "allocates-paged-pool-at-dispatch",
+        IrqlCall,
+        "calls ExAllocatePoolWithTag at IRQL 2",
+    ),
+    case("raises-down", IrqlRaise, "KfRaiseIrql from IRQL 2 to 0"),
+    case("lowers-up", IrqlLower, "KeLowerIrql from IRQL 0 to 2"),
+    case(
+        "lowers-in-a-dpc",
+        IrqlAfterDpc,
+        "returns from a DPC routine at IRQL 0",
+    ),
+    case("waits-in-a-dpc", WaitInDpc, "waits in a DPC"),
+    posed(
+        "raises-in-an-interrupt",
+        IrqlAfterInterrupt,
+        "returns from an interrupt routine at IRQL 15",
+    ),
+    case(
+        "raises-in-a-dispatch-routine",
+        IrqlAfterDispatch,
+        "returned at another IRQL",
+    ),
+    case("raises-in-a-work-item", IrqlAfterWorkItem, "at IRQL 2"),
+    case(
+        "ends-a-thread-raised",
+        IrqlAtThreadEnd,
+        "ends a system thread at IRQL 1",
+    ),
+    // Pool.
+    case(
+        "frees-no-pool",
+        PoolNotAllocated,
+        "which is no pool allocation",
+    ),
+    case("frees-twice", PoolDoubleFree, "which was freed before"),
+    case("frees-with-another-tag", PoolWrongTag, "with another tag"),
+    case("writes-behind-its-pool", PoolOverrun, "beyond its end"),
+    case(
+        "writes-before-its-pool",
+        PoolUnderrun,
+        "whose header was overwritten",
+    ),
+    case(
+        "writes-what-it-freed",
+        PoolWriteAfterFree,
+        "was written at +0x5 after it was freed",
+    ),
+    finding("leaks-pool", PoolLeak, "100 bytes of pool with tag Brkr"),
+    // Objects and waits.
+    case(
+        "sets-an-uninitialized-event",
+        ObjectUninitialized,
+        "not initialised",
+    ),
+    case("waits-for-no-object", ObjectType, "unknown type"),
+    case("waits-for-too-many", WaitTooMany, "for 70 objects"),
+    case("releases-a-mutex-of-nobody", MutexOwner, "0x00000011"),
+    case(
+        "releases-a-semaphore-beyond-its-limit",
+        SemaphoreLimit,
+        "beyond its limit 1",
+    ),
+    case("sets-priority-0", ThreadPriority, "with priority 0"),
+    case(
+        "releases-a-remove-lock-too-often",
+        RemoveLock,
+        "remove lock",
+    ),
+    // Spin locks.
+    case(
+        "acquires-twice",
+        LockRecursion,
+        "which this processor holds already",
+    ),
+    case(
+        "acquires-an-uninitialized-lock",
+        LockUninitialized,
+        "which was never initialised",
+    ),
+    case(
+        "releases-what-it-does-not-hold",
+        LockNotHeld,
+        "which this processor does not hold",
+    ),
+    case(
+        "waits-without-end-for-a-lock",
+        LockStuck,
+        "for 20 s; processor 1 holds it",
+    ),
+    case("releases-above-dispatch", LockReleaseIrql, "new IRQL 15"),
+    // IRPs and devices.
+    case("passes-on-what-is-no-irp", IrpInvalid, "is no IRP"),
+    case("completes-twice", IrpDoubleCompletion, "is completed"),
+    case(
+        "completes-with-pending",
+        IrpPendingStatus,
+        "with STATUS_PENDING",
+    ),
+    case(
+        "returns-pending-unmarked",
+        IrpNotMarked,
+        "without IoMarkIrpPending",
+    ),
+    case(
+        "marks-and-does-not-return-pending",
+        IrpMarked,
+        "did not return STATUS_PENDING",
+    ),
+    case(
+        "forgets-an-irp",
+        IrpForgotten,
+        "returned without having completed the IRP",
+    ),
+    case(
+        "does-not-keep-its-irp",
+        IrpNotKept,
+        "without a completion routine of its maker",
+    ),
+    case(
+        "sends-without-a-location",
+        IrpNoLocation,
+        "no stack location left",
+    ),
+    case("frees-an-irp-in-use", IrpFreedInUse, "is still at"),
+    posed(
+        "completes-what-another-has",
+        IrpNotHolder,
+        "completes an IRP that is at",
+    ),
+    case(
+        "attaches-to-no-device",
+        DeviceInvalid,
+        "is no device object",
+    ),
+    case(
+        "has-no-dispatch-routine",
+        DeviceNoDispatch,
+        "has no dispatch routine 0x4",
+    ),
+    case("deletes-twice", DeviceDeletedTwice, "was deleted before"),
+    case(
+        "deletes-below-another",
+        DeviceAttached,
+        "another device is still attached",
+    ),
+    case(
+        "stays-attached",
+        DeviceAttached,
+        "is still attached after REMOVE_DEVICE",
+    ),
+    case("detaches-nothing", DeviceDetach, "nothing is attached"),
+    case(
+        "leaves-initializing",
+        DeviceInitializing,
+        "left DO_DEVICE_INITIALIZING",
+    ),
+    case(
+        "fails-remove",
+        RemoveRefused,
+        "REMOVE_DEVICE was completed with 0xc0000001",
+    ),
+    case("reports-no-device", PnpFatal, "is no device object"),
+    case(
+        "connects-anothers-interrupt",
+        InterruptConnect,
+        "vector 0x99 is none",
+    ),
+    case(
+        "queues-a-work-item-twice",
+        WorkItemQueued,
+        "is queued already",
+    ),
+    case(
+        "frees-a-queued-work-item",
+        WorkItemQueued,
+        "the item is queued",
+    ),
+    // Memory descriptions and mappings.
+    case("frees-no-mdl", MdlInvalid, "with a null MDL"),
+    case("frees-a-mapped-mdl", MdlMapped, "still mapped"),
+    case(
+        "unmaps-what-is-not-mapped",
+        MdlUnmap,
+        "where it is not mapped",
+    ),
+    case("frees-pages-twice", MdlPages, "freed before"),
+    case("unmaps-no-io-space", IoSpaceUnmap, "which are not mapped"),
+    // Storport.
+    posed(
+        "completes-no-srb",
+        SrbInvalid,
+        "is no SRB of the port driver",
+    ),
+    posed(
+        "completes-an-srb-twice",
+        SrbCompletedTwice,
+        "which was completed before",
+    ),
+    posed(
+        "completes-an-srb-as-pending",
+        SrbPendingStatus,
+        "with SRB_STATUS_PENDING",
+    ),
+    posed("keeps-an-srb", SrbLost, "after a reset"),
+    posed("keeps-an-srb-while-stopped", SrbAtStop, "still has 1 SRBs"),
+    posed(
+        "returns-false-from-build-io",
+        BuildIoFalse,
+        "HwBuildIo returned FALSE",
+    ),
+    posed(
+        "notifies-of-nonsense",
+        NotificationType,
+        "with unknown type 0x7777",
+    ),
+    posed(
+        "passes-no-extension",
+        ExtensionInvalid,
+        "is no device extension",
+    ),
+];

@@ -1,0 +1,248 @@
+//! A storport miniport that breaks a rule with the first request it gets.
+
+use std::ptr::null_mut;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nt_host::cm::Value;
+use nt_host::pnp::PciFunction;
+use nt_host::pnp::packages::{Inbox, add_inbox};
+use nt_sys::storport::{
+    HW_INITIALIZATION_DATA, PORT_CONFIGURATION_INFORMATION, RequestComplete, SCSI_REQUEST_BLOCK,
+    SP_RETURN_FOUND, SRB_FUNCTION_EXECUTE_SCSI, SRB_FUNCTION_PNP, SRB_STATUS_INVALID_REQUEST,
+    SRB_STATUS_NO_DEVICE, SRB_STATUS_PENDING, SRB_STATUS_SUCCESS, STOR_MAP_NON_READ_WRITE_BUFFERS,
+};
+use nt_sys::{BOOLEAN, DRIVER_OBJECT, PCIBus, PVOID};
+use storport_host::{DmaBuffer, Io, Op};
+
+/// The cases of this file.
+const CASES: [&str; 9] = [
+    "completes-an-srb-twice",
+    "completes-no-srb",
+    "completes-an-srb-as-pending",
+    "keeps-an-srb",
+    "keeps-an-srb-while-stopped",
+    "returns-false-from-build-io",
+    "notifies-of-nonsense",
+    "passes-no-extension",
+    "transfers-too-much",
+];
+
+// Operation codes (SPC-4, SBC-3).
+const TEST_UNIT_READY: u8 = 0x00;
+const INQUIRY: u8 = 0x12;
+const READ_10: u8 = 0x28;
+const SERVICE_ACTION_IN_16: u8 = 0x9e;
+
+static CASE: OnceLock<&'static str> = OnceLock::new();
+static DONE: AtomicBool = AtomicBool::new(false);
+
+type StorPortInitialize = unsafe extern "win64" fn(
+    *mut DRIVER_OBJECT,
+    PVOID,
+    *const HW_INITIALIZATION_DATA,
+    PVOID,
+) -> i32;
+type StorPortNotification = unsafe extern "win64" fn(i32, PVOID, PVOID, PVOID);
+type StorPortSetDeviceQueueDepth = unsafe extern "win64" fn(PVOID, u8, u8, u8, u32) -> BOOLEAN;
+
+/// A function as an import would get it.
+///
+/// # Safety
+/// The export has that type.
+unsafe fn import<F: Copy>(name: &str) -> F {
+    let export = nt_host::export::find("storport.sys", name).expect("an export");
+    // SAFETY: the caller's promise.
+    unsafe { std::mem::transmute_copy(&export.address) }
+}
+
+/// Makes the miniport and the function that it drives, if the case is one of these.
+pub fn prepare(case: &str) -> Vec<PciFunction> {
+    let Some(&case) = CASES.iter().find(|known| **known == case) else {
+        return Vec::new();
+    };
+    CASE.set(case).expect("one case to a process");
+    super::on_thread(register);
+    let mut config = [0; 256];
+    config[..4].copy_from_slice(&[0x34, 0x12, 0x01, 0]);
+    vec![PciFunction {
+        bus: 0,
+        slot: 3 << 3,
+        config,
+        io_bar: None,
+        mem_bar: None,
+        gsi: 0,
+        space: None,
+    }]
+}
+
+fn register() {
+    // SCSI's bus type for a miniport is part of its INF.
+    nt_host::cm::write(
+        &format!(
+            r"{}\miniport\Parameters\PnpInterface",
+            nt_host::cm::SERVICES
+        ),
+        "5",
+        Value::dword(1),
+    );
+    let object = nt_host::io::driver::create_host("miniport");
+    // SAFETY: all zero is valid for numbers and missing routines.
+    let mut data: HW_INITIALIZATION_DATA = unsafe { std::mem::zeroed() };
+    data.HwInitializationDataSize = size_of::<HW_INITIALIZATION_DATA>() as u32;
+    data.AdapterInterfaceType = PCIBus;
+    data.HwInitialize = Some(initialize);
+    data.HwFindAdapter = Some(find_adapter);
+    data.HwResetBus = Some(reset_bus);
+    data.HwBuildIo = Some(build_io);
+    data.HwStartIo = Some(start_io);
+    data.DeviceExtensionSize = 64;
+    data.SrbExtensionSize = 64;
+    data.MapBuffers = STOR_MAP_NON_READ_WRITE_BUFFERS;
+    // SAFETY: the function's own type.
+    let initialize: StorPortInitialize = unsafe { import("StorPortInitialize") };
+    // SAFETY: the driver object and the data live.
+    let status = unsafe { initialize(object, null_mut(), &raw const data, null_mut()) };
+    assert_eq!(status, 0);
+    add_inbox(Inbox {
+        id: r"PCI\VEN_1234&DEV_0001",
+        service: "miniport",
+        class: "SCSIAdapter",
+        class_guid: "{4d36e97b-e325-11ce-bfc1-08002be10318}",
+        description: "Test adapter",
+    });
+}
+
+unsafe extern "win64" fn initialize(_extension: PVOID) -> BOOLEAN {
+    1
+}
+
+unsafe extern "win64" fn find_adapter(
+    _extension: PVOID,
+    _context: PVOID,
+    _bus: PVOID,
+    _argument: *mut u8,
+    config: *mut PORT_CONFIGURATION_INFORMATION,
+    _again: *mut BOOLEAN,
+) -> u32 {
+    // SAFETY: the configuration of the port driver.
+    let config = unsafe { &mut *config };
+    config.MaximumTransferLength = 128 * 1024;
+    config.NumberOfPhysicalBreaks = 31;
+    config.NumberOfBuses = 1;
+    config.MaximumNumberOfTargets = 2;
+    config.MaximumNumberOfLogicalUnits = 1;
+    SP_RETURN_FOUND
+}
+
+unsafe extern "win64" fn reset_bus(_extension: PVOID, _path: u32) -> BOOLEAN {
+    1
+}
+
+/// Tells the port driver; `argument` is an SRB where the notification is about one.
+fn notify(kind: i32, extension: PVOID, argument: PVOID) {
+    // SAFETY: the function's own type.
+    let notify: StorPortNotification = unsafe { import("StorPortNotification") };
+    // SAFETY: the arguments of this notification, or the case.
+    unsafe { notify(kind, extension, argument, null_mut()) };
+}
+
+fn complete(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK, status: u8) {
+    // SAFETY: the miniport has the SRB.
+    unsafe { (*srb).SrbStatus = status };
+    notify(RequestComplete, extension, srb.cast());
+}
+
+unsafe extern "win64" fn build_io(_extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK) -> BOOLEAN {
+    // SAFETY: the miniport has the SRB.
+    let command = unsafe { (*srb).Function } == SRB_FUNCTION_EXECUTE_SCSI;
+    BOOLEAN::from(!(command && CASE.get() == Some(&"returns-false-from-build-io")))
+}
+
+/// A disk that is found, and keeps each read.
+fn serve_disk(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK) {
+    // SAFETY: the miniport has the SRB.
+    let fields = unsafe { &mut *srb };
+    let mut answer = [0u8; 36];
+    match (
+        fields.Function,
+        fields.TargetId,
+        fields.Cdb[0],
+        fields.Cdb[1],
+    ) {
+        (SRB_FUNCTION_EXECUTE_SCSI, 0, READ_10, _) => return,
+        (SRB_FUNCTION_EXECUTE_SCSI, 0, INQUIRY, 0) => {
+            (answer[2], answer[3], answer[4], answer[7]) = (4, 2, 31, 2);
+            answer[8..].copy_from_slice(b"TESTING MEMORY DISK     1.0 ");
+        }
+        (SRB_FUNCTION_EXECUTE_SCSI, 0, SERVICE_ACTION_IN_16, _) => {
+            // 4096 blocks of 512 bytes.
+            answer[6..8].copy_from_slice(&[0x0f, 0xff]);
+            answer[10] = 2;
+        }
+        (SRB_FUNCTION_EXECUTE_SCSI, 0, TEST_UNIT_READY, _) | (SRB_FUNCTION_PNP, ..) => {
+            return complete(extension, srb, SRB_STATUS_SUCCESS);
+        }
+        (_, 0, ..) => return complete(extension, srb, SRB_STATUS_INVALID_REQUEST),
+        _ => return complete(extension, srb, SRB_STATUS_NO_DEVICE),
+    }
+    let count = answer.len().min(fields.DataTransferLength as usize);
+    // SAFETY: data of commands other than reads and writes have a system address, and that length.
+    let out = unsafe { std::slice::from_raw_parts_mut(fields.DataBuffer.cast::<u8>(), count) };
+    out.copy_from_slice(&answer[..count]);
+    fields.DataTransferLength = count as u32;
+    complete(extension, srb, SRB_STATUS_SUCCESS);
+}
+
+/// Reads from the disk, which gets no answer.
+pub fn read() {
+    let disks = storport_host::disks();
+    disks.first().expect("a disk").submit(Io {
+        op: Op::Read,
+        lba: 0,
+        blocks: 1,
+        buffer: DmaBuffer::new(512),
+        done: Box::new(|_, _| ()),
+    });
+}
+
+unsafe extern "win64" fn start_io(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK) -> BOOLEAN {
+    // SAFETY: the miniport has the SRB.
+    let fields = unsafe { &mut *srb };
+    if CASE.get() == Some(&"keeps-an-srb-while-stopped") {
+        serve_disk(extension, srb);
+        return 1;
+    }
+    if fields.Function != SRB_FUNCTION_EXECUTE_SCSI || DONE.swap(true, Ordering::SeqCst) {
+        complete(extension, srb, SRB_STATUS_NO_DEVICE);
+        return 1;
+    }
+    match CASE.get().copied() {
+        Some("completes-an-srb-twice") => {
+            complete(extension, srb, SRB_STATUS_NO_DEVICE);
+            complete(extension, srb, SRB_STATUS_NO_DEVICE);
+        }
+        Some("completes-no-srb") => {
+            let nothing: &'static [u64] = vec![0; 256].leak();
+            notify(
+                RequestComplete,
+                extension,
+                nothing.as_ptr().cast_mut().cast(),
+            );
+        }
+        Some("completes-an-srb-as-pending") => complete(extension, srb, SRB_STATUS_PENDING),
+        Some("transfers-too-much") => {
+            fields.DataTransferLength += 1;
+            complete(extension, srb, SRB_STATUS_SUCCESS);
+        }
+        Some("notifies-of-nonsense") => notify(0x7777, extension, null_mut()),
+        Some("passes-no-extension") => {
+            // SAFETY: the function's own type.
+            let set: StorPortSetDeviceQueueDepth = unsafe { import("StorPortSetDeviceQueueDepth") };
+            // SAFETY: that this is no extension is the case.
+            unsafe { set(srb.cast(), 0, 0, 0, 1) };
+        }
+        _ => {}
+    }
+    1
+}

@@ -1,0 +1,110 @@
+//! Code of this program in place of a driver, for what needs more than a root-enumerated device: an interrupt, a
+//! miniport, another driver's IRP.
+
+mod miniport;
+
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use nt_host::io::complete::{IofCallDriver, IofCompleteRequest};
+use nt_host::io::device::IoCreateDevice;
+use nt_host::io::{driver, irp};
+use nt_host::ke::interrupt::{self, Connection};
+use nt_host::ke::{irql, processor, thread};
+use nt_host::pe::modules;
+use nt_host::pnp::PciFunction;
+use nt_sys::{
+    DEVICE_OBJECT, FILE_DEVICE_UNKNOWN, IRP, IRP_MJ_READ, KINTERRUPT, NTSTATUS, PVOID,
+    SL_PENDING_RETURNED, STATUS_PENDING, STATUS_SUCCESS,
+};
+
+/// What the case needs of the machine before its devices start: its PCI functions.
+pub fn prepare(case: &str) -> Vec<PciFunction> {
+    miniport::prepare(case)
+}
+
+/// Plays the case when the devices are started, if it is one of these.
+pub fn play(case: &str) {
+    match case {
+        "raises-in-an-interrupt" => on_thread(|| {
+            connect();
+            interrupt::raise(0, VECTOR);
+            irql::KeLowerIrql(irql::KfRaiseIrql(1));
+        }),
+        "keeps-an-srb-while-stopped" => miniport::read(),
+        "completes-what-another-has" => on_thread(complete_anothers),
+        _ => {}
+    }
+}
+
+/// Runs `body` on an NT thread of the machine.
+pub fn on_thread(body: impl FnOnce() + Send + 'static) {
+    let (send, receive) = channel();
+    assert!(thread::run(0, move || {
+        body();
+        // The receiver waits, or has given up.
+        let _ = send.send(());
+    }));
+    rig::wait::receive(&receive, Duration::from_secs(10)).expect("the case comes to its end");
+}
+
+const VECTOR: u8 = 0x51;
+
+fn connect() {
+    let connected = interrupt::connect(Connection {
+        vector: VECTOR,
+        irql: interrupt::irql_of(VECTOR),
+        routine: raises,
+        context: null_mut(),
+        lock: null_mut(),
+    });
+    assert!(connected.is_some());
+}
+
+unsafe extern "win64" fn raises(_: *mut KINTERRUPT, _: PVOID) -> u8 {
+    irql::KfRaiseIrql(15);
+    1
+}
+
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+unsafe extern "win64" fn keeps(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    // SAFETY: a dispatch routine's own IRP.
+    unsafe { (*irp::current_location(irp)).Control |= SL_PENDING_RETURNED };
+    KEPT.store(irp as usize, Ordering::SeqCst);
+    STATUS_PENDING
+}
+
+/// A driver of the host keeps an IRP, and the breaker completes it.
+fn complete_anothers() {
+    let object = driver::create_host("keeper");
+    // SAFETY: a live driver object.
+    unsafe { (*object).MajorFunction[usize::from(IRP_MJ_READ)] = Some(keeps) };
+    let mut device = null_mut();
+    // SAFETY: a live driver object, and a place for the result.
+    let status = unsafe {
+        IoCreateDevice(
+            object,
+            0,
+            std::ptr::null(),
+            FILE_DEVICE_UNKNOWN,
+            0,
+            0,
+            &raw mut device,
+        )
+    };
+    assert_eq!(status, STATUS_SUCCESS);
+    let irp = irp::IoAllocateIrp(1, 0);
+    // SAFETY: the IRP was just made with a location.
+    unsafe { irp::next(irp) }.MajorFunction = IRP_MJ_READ;
+    // SAFETY: the device and the IRP live.
+    unsafe { IofCallDriver(device, irp) };
+    let breaker = modules::by_name("rig-breaker.sys").expect("the breaker is loaded");
+    processor::current()
+        .caller
+        .store(breaker.id, Ordering::Relaxed);
+    // SAFETY: the IRP lives; that it is another's is the case.
+    unsafe { IofCompleteRequest(KEPT.load(Ordering::SeqCst) as *mut IRP, 0) };
+}
