@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nt_host::pe::modules;
 use nt_host::shortage::Shortage;
+use nt_host::trace::{self, Class, Event};
 use serde::{Deserialize, Serialize};
 use xen_model::faults::{Answer, Delivery, Direction, Faults};
 
@@ -124,6 +125,7 @@ impl Director {
         let fault = self.faults.iter().find(|fault| strikes(fault))?;
         let name = fault.to_string();
         log::info!("fault: {name}");
+        trace::emit(Class::Backend, || Event::Fault { what: &name });
         // A fault that strikes always is noted once.
         if !met.struck.contains(&name) {
             met.struck.push(name);
