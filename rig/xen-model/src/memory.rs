@@ -3,7 +3,7 @@
 //! Simplification: RAM frame n can only ever lie at gfn n. A frame given back and populated again is the same frame,
 //! scrubbed; on a real Xen it would be another one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -47,7 +47,7 @@ struct Owned {
     /// RAM frames the guest has now.
     pages: u64,
     /// Where each of Xen's frames is shown: one place at a time.
-    shown: HashMap<u64, u64>,
+    shown: BTreeMap<u64, u64>,
 }
 
 impl Physmap {
@@ -60,7 +60,7 @@ impl Physmap {
             outside: RwLock::default(),
             owned: Mutex::new(Owned {
                 pages: frames,
-                shown: HashMap::new(),
+                shown: BTreeMap::new(),
             }),
             machine,
         }
