@@ -32,7 +32,7 @@ pub(super) const CHECKS: &[Check] = &[
 
 /// Twice each, on one virtual CPU and on two, kernel calls included; another seed does something else.
 fn same_trace(folder: &Folder) -> Result<()> {
-    for (scenario, cpus) in [("io", "1"), ("hotplug", "2")] {
+    for (scenario, cpus) in [("io", "1"), ("hotplug", "2"), ("suspend", "2")] {
         let trace = |name: &str, seed: &str| {
             let path = folder.path(name);
             let mut command = rig_run();
