@@ -317,6 +317,11 @@ impl<H: Host, M: AsRef<[AtomicU32]>> Queue<H, M> {
         })
     }
 
+    /// Whether an I/O has finished that was not given back yet.
+    pub fn has_finished(&self) -> bool {
+        !self.finished.is_empty()
+    }
+
     /// The next finished I/O.
     pub fn next_finished(&mut self) -> Option<(H::Token, Outcome)> {
         self.finished.pop_front()
@@ -413,6 +418,7 @@ impl<H: Host, M: AsRef<[AtomicU32]>> Queue<H, M> {
             io: id,
             operation: 0,
             answered: false,
+            segments: 0,
             lent: [const { None }; MAX_SEGMENTS],
         };
         let direct = |operation, nr_segments, sector, segments| Request::Direct {
@@ -574,13 +580,15 @@ impl<H: Host, M: AsRef<[AtomicU32]>> Queue<H, M> {
         };
         let io = part.io;
         let mut free = true;
-        for lent in part.lent.iter_mut().flatten() {
+        let mut bounced = false;
+        for lent in part.lent().iter_mut().flatten() {
             if let Some(grant) = lent.grant.take()
                 && let Err(grant) = host.revoke(grant)
             {
                 lent.grant = Some(grant);
                 free = false;
             }
+            bounced |= lent.bounce.is_some();
         }
         let read = part.operation == blkif::OP_READ;
         if !free {
@@ -589,28 +597,37 @@ impl<H: Host, M: AsRef<[AtomicU32]>> Queue<H, M> {
             self.worsen(io, outcome);
             return;
         }
-        let Ok(part) = self.parts.take(id) else {
-            return;
-        };
         let mut outcome = outcome;
+        if bounced {
+            outcome = self.empty_pages(id, read, outcome, host);
+        }
+        self.parts.discard(id);
         if let Some(io) = self.ios.get_mut(io) {
             io.parts = io.parts.saturating_sub(1);
-            for Bounce { page, at, length } in part
-                .lent
-                .into_iter()
-                .flatten()
-                .filter_map(|lent| lent.bounce)
-            {
+        }
+        self.worsen(io, outcome);
+        self.finish_if_done(io);
+    }
+
+    /// Copies what was read from a part's bounce pages, and gives them back. The outcome may get worse.
+    fn empty_pages(&mut self, id: u64, read: bool, outcome: Outcome, host: &mut H) -> Outcome {
+        let mut outcome = outcome;
+        let Some(part) = self.parts.get_mut(id) else {
+            return outcome;
+        };
+        let io = self.ios.get_mut(part.io);
+        let lent = part.lent().iter_mut().flatten();
+        for Bounce { page, at, length } in lent.filter_map(|lent| lent.bounce.take()) {
+            if let Some(io) = &io {
                 // Only what the backend says it has read; a failed or repeated I/O's buffer stays as it was.
                 let good = outcome == Outcome::Good && io.worst == Outcome::Good;
                 if read && good && !host.empty_page(&io.token, at, length, &page) {
                     outcome = Outcome::Failed;
                 }
-                host.put_page(page);
             }
+            host.put_page(page);
         }
-        self.worsen(io, outcome);
-        self.finish_if_done(io);
+        outcome
     }
 
     /// Takes back all grants there are.

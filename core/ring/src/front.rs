@@ -132,8 +132,10 @@ impl<M: AsRef<[AtomicU32]>, const WORDS: usize> FrontRing<M, WORDS> {
             return Err(Full);
         }
         let base = self.entry(self.req_prod);
-        for (word, value) in self.memory.as_ref().iter().skip(base).zip(request) {
-            word.store(*value, Ordering::Relaxed);
+        if let Some(entry) = self.memory.as_ref().get(base..base + WORDS) {
+            for (word, value) in entry.iter().zip(request) {
+                word.store(*value, Ordering::Relaxed);
+            }
         }
         self.req_prod = self.req_prod.wrapping_add(1);
         Ok(())

@@ -127,6 +127,17 @@ impl<T> Slots<T> {
         }
     }
 
+    /// Frees the slot with this id, if it is in use, and drops its value where it is.
+    pub fn discard(&mut self, id: u64) {
+        if self.get(id).is_some()
+            && let Some(slot) = self.slots.get_mut(id as u32 as usize)
+        {
+            slot.state = State::Free { next: self.free };
+            self.free = Some(id as u32);
+            self.used -= 1;
+        }
+    }
+
     /// The id of some slot in use at or after slot number `from`, for walking over all that is outstanding.
     pub fn next_used(&self, from: u32) -> Option<u64> {
         self.slots
@@ -145,6 +156,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn a_discarded_value_is_dropped_once_and_its_slot_is_free() {
+        use std::rc::Rc;
+        let value = Rc::new(());
+        let mut slots = Slots::try_new(1).unwrap();
+        let id = slots.insert(value.clone()).unwrap();
+        slots.discard(id ^ 1 << 32);
+        assert_eq!((slots.len(), Rc::strong_count(&value)), (1, 2));
+        slots.discard(id);
+        slots.discard(id);
+        assert_eq!((slots.len(), Rc::strong_count(&value)), (0, 1));
+        assert_eq!(slots.take(id), Err(UnknownId(id)));
+        assert!(slots.insert(value).is_ok());
+    }
 
     #[test]
     fn an_id_is_good_exactly_once() {

@@ -413,24 +413,25 @@ impl Queue {
 
     /// Completes what is finished, without holding the lock.
     fn complete_finished<'a>(&'a self, mut state: nt::spinlock::SpinLockGuard<'a, State>) {
-        loop {
+        while state.engine.has_finished() {
             let mut finished: [Option<(Ticket, Outcome)>; COMPLETIONS] =
                 [const { None }; COMPLETIONS];
             let mut count = 0;
             for slot in &mut finished {
-                *slot = state.engine.next_finished();
-                count += usize::from(slot.is_some());
+                let Some(next) = state.engine.next_finished() else {
+                    break;
+                };
+                *slot = Some(next);
+                count += 1;
             }
             let gone = state.gone;
             drop(state);
-            if count == 0 {
-                return;
-            }
-            self.completed.fetch_add(count as u32, Relaxed);
-            for (ticket, outcome) in finished.into_iter().flatten() {
+            self.completed.fetch_add(count, Relaxed);
+            // Emptied where they are: the array is large.
+            for (ticket, outcome) in finished.iter_mut().map_while(Option::take) {
                 ticket.complete(outcome, gone);
             }
-            if count < COMPLETIONS {
+            if (count as usize) < COMPLETIONS {
                 return;
             }
             state = self.state.lock();

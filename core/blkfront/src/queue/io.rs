@@ -104,7 +104,19 @@ pub(super) struct Part<H: Host> {
     pub(super) operation: u8,
     /// Answered, or its ring is gone: only grants are waited for.
     pub(super) answered: bool,
+    /// Segments that were lent for: those before this one.
+    pub(super) segments: u8,
     pub(super) lent: [Option<Lent<H>>; MAX_SEGMENTS],
+}
+
+impl<H: Host> Part<H> {
+    /// What is lent, or was.
+    pub(super) fn lent(&mut self) -> &mut [Option<Lent<H>>] {
+        let (lent, _) = self
+            .lent
+            .split_at_mut(usize::from(self.segments).min(MAX_SEGMENTS));
+        lent
+    }
 }
 
 /// Lends the backend the next pages of a transfer, up to a request's worth; the number of segments.
@@ -175,6 +187,7 @@ pub(super) fn lend<H: Host>(
         };
         *slot = Some(lent);
         count += 1;
+        part.segments = count;
     }
     Ok(count)
 }
