@@ -5,6 +5,7 @@
 mod bad_input;
 mod bench;
 mod explore;
+mod faults;
 mod serve;
 mod tools;
 
@@ -62,6 +63,11 @@ pub(crate) fn runs() -> Outcome {
 /// The seeded machine.
 pub(crate) fn explore() -> Outcome {
     run_all(explore::CHECKS)
+}
+
+/// Faults and hostile backends.
+pub(crate) fn faults() -> Outcome {
+    run_all(faults::CHECKS)
 }
 
 /// Debian's tools.

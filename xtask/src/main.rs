@@ -66,7 +66,7 @@ enum Command {
     },
     /// Let memory, hypercalls, events, xenstored, power or the backend fail, and see what the drivers do.
     ///
-    /// Arguments go to the rig; `./x faults --help` lists them (list, run, alloc, hypercall, event, store, act).
+    /// Arguments go to the rig; `./x faults --help` lists them (list, run, alloc, hypercall, event, store, act, hostile).
     #[command(disable_help_flag = true)]
     Faults {
         /// Arguments for the rig.

@@ -165,6 +165,11 @@ const STAGES: &[Stage] = &[
         run: || end_to_end(end_to_end::explore),
     },
     Stage {
+        name: "faults",
+        what: "shortages, errors, lost events, power, hostile backends",
+        run: || end_to_end(end_to_end::faults),
+    },
+    Stage {
         name: "bad input",
         what: "what must be refused in one line",
         run: || end_to_end(end_to_end::bad_input),

@@ -219,6 +219,9 @@ impl Fdo {
             }
         };
         *self.session.lock() = Some(session);
+        // What the watches told of before there was a session was left alone.
+        scan.set();
+        control.set();
         Ok(())
     }
 
@@ -278,6 +281,8 @@ impl Fdo {
             .inspect_err(|status| nt::error!("renewing the watches: {status}"))?;
         *self.session.lock() = Some(session);
         self.lost_session.store(false, Ordering::Release);
+        scan.set();
+        control.set();
         Ok(())
     }
 }

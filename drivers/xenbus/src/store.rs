@@ -35,7 +35,8 @@ use xenstore::{Client, Error, Event, Operation, Path, SLOTS, Ticket, Transaction
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a caller at DISPATCH_LEVEL does.
 const PATIENCE_AT_DISPATCH: Duration = Duration::from_secs(5);
-/// A sleeping caller looks at the ring itself this often, in case an event was lost.
+/// A caller that waits looks at the ring itself this often, and tells xenstored once more that there is a request, in
+/// case an event was lost.
 const DOUBT: Duration = Duration::from_secs(1);
 
 /// The subsystem.
@@ -427,6 +428,7 @@ impl State {
     }
 
     fn wait(&self, ticket: &Ticket, deadline: Duration) {
+        let mut told = time::since_boot();
         loop {
             self.pump();
             if self.connection.lock().client.outcome(ticket).is_some() {
@@ -436,6 +438,10 @@ impl State {
             if left.is_zero() {
                 nt::error!("xenstored does not answer");
                 return;
+            }
+            if time::since_boot().saturating_sub(told) >= DOUBT {
+                told = time::since_boot();
+                self.notify();
             }
             if Irql::current() < Irql::DISPATCH {
                 if let Some(event) = self.events.get(ticket.slot()) {

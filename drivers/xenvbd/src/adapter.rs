@@ -445,7 +445,7 @@ impl Core {
             .plain()
             .list(Some(&c_text!("device")), &c_text!("vbd"));
         let list = match list {
-            Err(NtStatus::OBJECT_NAME_NOT_FOUND) => None,
+            Err(NtStatus::OBJECT_NAME_NOT_FOUND | NtStatus::OBJECT_PATH_NOT_FOUND) => None,
             list => Some(list?),
         };
         if let Some(list) = list {

@@ -7,8 +7,10 @@
 //! | [`play`] | the toolstack, the power button and the bus |
 //! | [`trial`] | one scenario in this process |
 //! | [`sweep`] | one scenario in many processes, a fault in each |
+//! | [`hostile`] | backends that lie, each beside an honest one |
 
 pub mod director;
+pub mod hostile;
 pub mod name;
 pub mod play;
 pub mod sweep;
@@ -76,6 +78,22 @@ pub enum Command {
     Store(Round),
     /// Suspend, sleep, detach, vanish, let the backend die, at any step.
     Act(Round),
+    /// Let block backends lie, each in a machine with an honest disk beside the hostile one.
+    Hostile {
+        /// Only the behaviours whose names contain one of these words.
+        words: Vec<String>,
+        /// List the behaviours and end.
+        #[arg(long)]
+        list: bool,
+        /// Runs at a time; by default as many as there are processors.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=256))]
+        jobs: Option<u64>,
+    },
+    /// Let a block backend behave like that, once.
+    Lie {
+        /// The behaviour's name.
+        name: String,
+    },
 }
 
 /// How a sweep goes.
@@ -128,9 +146,40 @@ pub fn run(options: &Faults) -> Result<bool, FaultsError> {
         Command::Event(round) => (Kind::Event, round),
         Command::Store(round) => (Kind::Store, round),
         Command::Act(round) => (Kind::Act, round),
+        Command::Hostile { list: true, .. } => {
+            hostile::names().iter().for_each(|name| println!("{name}"));
+            return Ok(true);
+        }
+        Command::Hostile { words, jobs, .. } => {
+            return sweep::hostile(words, *jobs, options).map_err(FaultsError::Sweep);
+        }
+        Command::Lie { name } => return lie(name, options),
     };
     let sweep = Sweep::new(kind, round, options).map_err(FaultsError::Sweep)?;
     sweep.run().map_err(FaultsError::Sweep)
+}
+
+fn lie(name: &str, options: &Faults) -> Result<bool, FaultsError> {
+    match hostile::run(name, &options.drivers)? {
+        Some(outcome) => Ok(tell(&outcome)),
+        None => Err(FaultsError::Sweep(format!(
+            "{name:?} is no behaviour; ./x faults hostile --list shows them"
+        ))),
+    }
+}
+
+/// Prints the verdict.
+fn tell(outcome: &trial::Outcome) -> bool {
+    match &outcome.failure {
+        None => println!("OK: {}", outcome.disk),
+        Some(why) => {
+            for line in crate::logger::hidden() {
+                eprintln!("{line}");
+            }
+            println!("FAILED: {why}");
+        }
+    }
+    outcome.failure.is_none()
 }
 
 fn run_once(
@@ -160,14 +209,5 @@ fn run_once(
     if outcome.met.struck.len() < faults.len() {
         println!("         the other faults never had their turn");
     }
-    match &outcome.failure {
-        None => println!("OK: {}", outcome.disk),
-        Some(why) => {
-            for line in crate::logger::hidden() {
-                eprintln!("{line}");
-            }
-            println!("FAILED: {why}");
-        }
-    }
-    Ok(outcome.failure.is_none())
+    Ok(tell(&outcome))
 }

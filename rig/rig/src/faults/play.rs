@@ -15,7 +15,7 @@ use super::name::Act;
 use crate::wait;
 
 /// How long the guest may take to do what it was told.
-const OBEDIENCE: Duration = Duration::from_secs(40);
+const OBEDIENCE: Duration = Duration::from_secs(100);
 
 // POWER_ACTION and SYSTEM_POWER_STATE (wdm.h).
 const WORKING: i32 = 1;

@@ -63,6 +63,8 @@ fn errors(name: &str) -> &'static [&'static str] {
         "vcpu_op.register_vcpu_info" => &["ENOMEM", "EINVAL"],
         "hvm_op.set_evtchn_upcall_vector" => &["ENOSYS", "EINVAL"],
         "hvm_op.get_param" | "hvm_op.set_param" => &["EINVAL", "EPERM"],
+        // Without an answer to these there is no Xen, and the drivers do nothing at all.
+        "xen_version.version" | "xen_version.extraversion" => &[],
         _ => &["ENOSYS", "EINVAL"],
     }
 }
@@ -409,8 +411,6 @@ impl Sweep {
     /// One run.
     fn trial(&self, faults: &[Fault]) -> Result<Run, String> {
         let report = tempfile::NamedTempFile::new().map_err(|why| format!("a report: {why}"))?;
-        let output = tempfile::tempfile().map_err(|why| format!("a log: {why}"))?;
-        let handle = || output.try_clone().map_err(|why| format!("a log: {why}"));
         let mut command = Command::new(&self.program);
         command
             .args(["faults", "run"])
@@ -418,34 +418,9 @@ impl Sweep {
             .arg("--drivers")
             .arg(&self.drivers)
             .arg("--json")
-            .arg(report.path())
-            .stdin(Stdio::null())
-            .stdout(handle()?)
-            .stderr(handle()?);
+            .arg(report.path());
         command.args(options(faults));
-        let mut child = command.spawn().map_err(|why| format!("a run: {why}"))?;
-        let began = Instant::now();
-        let status = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break Some(status),
-                Ok(None) if began.elapsed() < LIMIT => thread::sleep(Duration::from_millis(10)),
-                _ => {
-                    // It may have ended just now.
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    break None;
-                }
-            }
-        };
-        let mut text = String::new();
-        let mut output = output;
-        let read = std::io::Seek::rewind(&mut output).and_then(|()| {
-            let mut bytes = Vec::new();
-            output.read_to_end(&mut bytes)?;
-            text = String::from_utf8_lossy(&bytes).into_owned();
-            Ok(())
-        });
-        read.map_err(|why| format!("a log: {why}"))?;
+        let (status, text) = supervise(&mut command)?;
         let outcome = fs::read(report.path())
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -455,6 +430,92 @@ impl Sweep {
             output: text,
         })
     }
+}
+
+/// Runs a process to its end or to the limit, without a status then; what it printed.
+fn supervise(command: &mut Command) -> Result<(Option<ExitStatus>, String), String> {
+    let mut output = tempfile::tempfile().map_err(|why| format!("a log: {why}"))?;
+    let handle = || output.try_clone().map_err(|why| format!("a log: {why}"));
+    command
+        .stdin(Stdio::null())
+        .stdout(handle()?)
+        .stderr(handle()?);
+    let mut child = command.spawn().map_err(|why| format!("a run: {why}"))?;
+    let began = Instant::now();
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break Some(status),
+            Ok(None) if began.elapsed() < LIMIT => thread::sleep(Duration::from_millis(10)),
+            _ => {
+                // It may have ended just now.
+                let _ = child.kill();
+                let _ = child.wait();
+                break None;
+            }
+        }
+    };
+    let mut text = String::new();
+    let read = std::io::Seek::rewind(&mut output).and_then(|()| {
+        let mut bytes = Vec::new();
+        output.read_to_end(&mut bytes)?;
+        text = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(())
+    });
+    read.map_err(|why| format!("a log: {why}"))?;
+    Ok((status, text))
+}
+
+/// Runs every behaviour of hostile backends whose name contains one of the words. Returns whether all was well.
+pub fn hostile(words: &[String], jobs: Option<u64>, options: &Faults) -> Result<bool, String> {
+    let program = std::env::current_exe().map_err(|why| format!("this program: {why}"))?;
+    let wanted = |name: &String| words.is_empty() || words.iter().any(|word| name.contains(word));
+    let queue: VecDeque<_> = super::hostile::names().into_iter().filter(wanted).collect();
+    if queue.is_empty() {
+        return Err("no behaviour has such a name; --list shows them".to_owned());
+    }
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let (began, count) = (Instant::now(), queue.len());
+    let (queue, failed) = (Mutex::new(queue), Mutex::new(0));
+    let work = || {
+        let next = || {
+            queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_front()
+        };
+        while let Some(name) = next() {
+            let mut command = Command::new(&program);
+            command
+                .args(["faults", "lie", &name])
+                .arg("--drivers")
+                .arg(&options.drivers);
+            let (good, text) = match supervise(&mut command) {
+                Ok((status, text)) => (status.is_some_and(|status| status.success()), text),
+                Err(why) => (false, why),
+            };
+            let last = text.lines().last().unwrap_or_default();
+            if good {
+                println!("{name:<34} {last}");
+                continue;
+            }
+            *failed.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            let lines: Vec<_> = text.lines().collect();
+            let shown = lines[lines.len().saturating_sub(SHOWN)..].join("\n  | ");
+            println!("{name:<34} FAILED\n  | {shown}\n  again: ./x faults lie {name}");
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..jobs.unwrap_or(cores) {
+            scope.spawn(work);
+        }
+    });
+    let failed: u64 = *failed.lock().unwrap_or_else(PoisonError::into_inner);
+    println!(
+        "{}: {count} hostile behaviours, {failed} failed, {:.0} s",
+        if failed == 0 { "OK" } else { "FAILED" },
+        began.elapsed().as_secs_f64()
+    );
+    Ok(failed == 0)
 }
 
 #[cfg(test)]

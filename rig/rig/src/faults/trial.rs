@@ -26,12 +26,12 @@ use crate::packages::{PackageError, Packages};
 use crate::port_disk::{self, PortDisk};
 use crate::wait;
 
-/// How long the disk may take to come up. The longest of the drivers' own waits for a backend end before.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the disk may take to come up: several of the drivers' own longest waits, 30 s for a daemon.
+const PATIENCE: Duration = Duration::from_secs(150);
 /// How long a failed device may take to be all that happens.
 const CALM: Duration = Duration::from_millis(300);
 /// How long requests may take, retries and resets included.
-const REQUESTS: Duration = Duration::from_secs(60);
+pub const REQUESTS: Duration = Duration::from_secs(60);
 /// Seconds after which the class driver has storport reset the disk, instead of the INF's two minutes.
 const TIMEOUT: u32 = 3;
 /// The disk's size in bytes.
@@ -97,11 +97,13 @@ pub enum TrialError {
 }
 
 /// An image that lives as long as the trial.
-struct Scratch(PathBuf);
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Self, TrialError> {
-        let path = std::env::temp_dir().join(format!("winpv-trial-{}.img", std::process::id()));
+    /// Image number `index` of this process.
+    pub fn new(index: usize) -> Result<Self, TrialError> {
+        let name = format!("winpv-trial-{}-{index}.img", std::process::id());
+        let path = std::env::temp_dir().join(name);
         let made = fs::File::create(&path).and_then(|file| file.set_len(IMAGE));
         made.map_err(|reason| TrialError::Image {
             path: path.clone(),
@@ -134,7 +136,7 @@ pub fn hasty_packages(folder: &Path) -> Result<Packages, PackageError> {
 /// Carries it out. Once in a process.
 pub fn run(trial: Trial) -> Result<Outcome, TrialError> {
     let packages = hasty_packages(&trial.drivers)?;
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new(0)?;
     let director = Director::new(trial.faults);
     if trial.scenario == Scenario::Boot {
         director.arm();
@@ -243,7 +245,7 @@ impl Stage {
             failed += usize::from(self.batch(disk, Op::Flush, &[(0, 0)], round)? != [Got::Right]);
             let read = self.batch(disk, Op::Read, &pieces, round)?;
             for ((written, read), (block, _)) in written.iter().zip(&read).zip(&pieces) {
-                if *written == Got::Right && *read == Got::Wrong {
+                if *written == Got::Right && matches!(read, Got::Wrong { .. }) {
                     return Err(format!("block {block} is not what was written"));
                 }
                 failed +=
@@ -264,51 +266,11 @@ impl Stage {
         pieces: &[(u64, u32)],
         round: u8,
     ) -> Result<Vec<Got>, String> {
-        let got = Arc::new(Mutex::new(vec![None; pieces.len()]));
-        for (index, &(block, blocks)) in pieces.iter().enumerate() {
-            let pattern = round.wrapping_mul(31) ^ index as u8 ^ 0x5A;
-            let bytes = blocks as usize * disk.info().block_size as usize;
-            let mut buffer = match op {
-                Op::Read | Op::Write => Some(disk.buffer(bytes).ok_or("no memory for a buffer")?),
-                Op::Flush | Op::Unmap => None,
-            };
-            for piece in buffer.iter_mut().flat_map(|buffer| buffer.pieces()) {
-                // What a read leaves alone is wrong.
-                piece.fill(if op == Op::Write { pattern } else { !pattern });
-            }
-            let got = got.clone();
-            disk.submit(Io {
-                op,
-                block,
-                blocks,
-                buffer,
-                done: Box::new(move |result, mut buffer| {
-                    let right = buffer
-                        .iter_mut()
-                        .flat_map(|buffer| buffer.pieces())
-                        .all(|piece| piece.iter().all(|byte| *byte == pattern));
-                    let mut got = got.lock().unwrap_or_else(PoisonError::into_inner);
-                    got[index] = Some(match (result, right) {
-                        (Err(_), _) => Got::Nothing,
-                        (Ok(()), true) => Got::Right,
-                        (Ok(()), false) => Got::Wrong,
-                    });
-                }),
-            });
-        }
-        let so_far = || got.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.play
-            .wait(REQUESTS, |_| so_far().iter().all(Option::is_some))?;
-        let so_far = so_far();
-        let open = so_far.iter().filter(|got| got.is_none()).count();
-        if open > 0 {
-            return Err(format!(
-                "{open} of {} requests ({op:?}) did not end within {} s",
-                pieces.len(),
-                REQUESTS.as_secs()
-            ));
-        }
-        Ok(so_far.into_iter().flatten().collect())
+        let batch = Batch::send(disk, op, pieces, |index| {
+            round.wrapping_mul(31) ^ index as u8 ^ 0x5A
+        })?;
+        self.play.wait(REQUESTS, |_| batch.open() == 0)?;
+        batch.take()
     }
 
     /// Whether the disk does its work once nothing goes wrong any more, then the end of the machine.
@@ -343,13 +305,93 @@ impl Stage {
     }
 }
 
+/// Requests under way.
+pub struct Batch {
+    op: Op,
+    got: Arc<Mutex<Vec<Option<Got>>>>,
+}
+
+impl Batch {
+    /// Sends them, each with its own byte.
+    pub fn send(
+        disk: &Arc<PortDisk>,
+        op: Op,
+        pieces: &[(u64, u32)],
+        byte: impl Fn(usize) -> u8,
+    ) -> Result<Self, String> {
+        let got = Arc::new(Mutex::new(vec![None; pieces.len()]));
+        for (index, &(block, blocks)) in pieces.iter().enumerate() {
+            let pattern = byte(index);
+            let bytes = blocks as usize * disk.info().block_size as usize;
+            let mut buffer = match op {
+                Op::Read | Op::Write => Some(disk.buffer(bytes).ok_or("no memory for a buffer")?),
+                Op::Flush | Op::Unmap => None,
+            };
+            for piece in buffer.iter_mut().flat_map(|buffer| buffer.pieces()) {
+                // What a read leaves alone is wrong.
+                piece.fill(if op == Op::Write {
+                    pattern
+                } else {
+                    pattern ^ 1
+                });
+            }
+            let got = got.clone();
+            disk.submit(Io {
+                op,
+                block,
+                blocks,
+                buffer,
+                done: Box::new(move |result, mut buffer| {
+                    let pieces = buffer.iter_mut().flat_map(|buffer| buffer.pieces());
+                    let (mut right, mut all) = (true, 0);
+                    for byte in pieces.flatten() {
+                        right &= *byte == pattern;
+                        all |= *byte;
+                    }
+                    let mut got = got.lock().unwrap_or_else(PoisonError::into_inner);
+                    got[index] = Some(match (result, right) {
+                        (Err(_), _) => Got::Nothing,
+                        (Ok(()), true) => Got::Right,
+                        (Ok(()), false) => Got::Wrong { bits: all },
+                    });
+                }),
+            });
+        }
+        Ok(Self { op, got })
+    }
+
+    /// How many have not ended.
+    pub fn open(&self) -> usize {
+        let got = self.got.lock().unwrap_or_else(PoisonError::into_inner);
+        got.iter().filter(|got| got.is_none()).count()
+    }
+
+    /// What came back of each, if they have all ended.
+    pub fn take(self) -> Result<Vec<Got>, String> {
+        let open = self.open();
+        let got = self.got.lock().unwrap_or_else(PoisonError::into_inner);
+        if open > 0 {
+            return Err(format!(
+                "{open} of {} requests ({:?}) did not end within {} s",
+                got.len(),
+                self.op,
+                REQUESTS.as_secs()
+            ));
+        }
+        Ok(got.iter().flatten().copied().collect())
+    }
+}
+
 /// What a request brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Got {
+pub enum Got {
     /// It failed.
     Nothing,
     /// It succeeded, with other bytes than were written.
-    Wrong,
+    Wrong {
+        /// The bits that were set in any of them.
+        bits: u8,
+    },
     /// It succeeded.
     Right,
 }
