@@ -146,7 +146,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         "close" => Some(Lie::Close),
         "forget" => Some(Lie::Forget),
         "hold-ring" => Some(Lie::HoldRing),
-        "bare" | "large" => None,
+        "bare" | "large" | "untrusted" => None,
         _ => return Err(format!("no case {name}")),
     };
     let configure = |_: u32, config: &mut BlockConfig| {
@@ -164,6 +164,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
                 }
             }
             "large" => config.offer.sector_size = 4096,
+            "untrusted" => config.vbd.trusted = false,
             _ => {}
         }
         config
@@ -258,6 +259,11 @@ fn a_backend_that_offers_nothing_is_enough() {
 #[test]
 fn sectors_of_a_page_are_counted_as_the_backend_counts() {
     check("large");
+}
+
+#[test]
+fn parts_of_pages_go_through_pages_of_their_own_to_an_untrusted_backend() {
+    check("untrusted");
 }
 
 #[test]

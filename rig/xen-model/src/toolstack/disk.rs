@@ -20,6 +20,8 @@ pub struct VbdSpec {
     pub read_only: bool,
     /// `removable`.
     pub removable: bool,
+    /// `trusted`: the frontend may show the backend more of a page than it transfers.
+    pub trusted: bool,
     /// `discard-enable`; `None` leaves the key out.
     pub discard: Option<bool>,
     /// Keys to add to the backend's directory, such as `sm-data/scsi/0x12/0x80`.
@@ -39,6 +41,7 @@ impl VbdSpec {
             params: params.into(),
             read_only: false,
             removable: false,
+            trusted: true,
             discard: Some(true),
             extra: Vec::new(),
         }
@@ -98,7 +101,7 @@ impl Dom0 {
             ("backend-id", "0".into()),
             ("virtual-device", spec.devid.to_string()),
             ("device-type", "disk".into()),
-            ("trusted", "1".into()),
+            ("trusted", if spec.trusted { "1" } else { "0" }.into()),
             ("state", "1".into()),
         ] {
             store.write(&format!("{frontend}/{key}"), value);
