@@ -127,6 +127,11 @@ pub unsafe trait Platform: Sync {
         false
     }
 
+    /// An image was loaded at `base`.
+    fn image_loaded(&self, image: &str, base: usize) {
+        let _ = (image, base);
+    }
+
     /// Code that drivers call in place of a hypercall instruction: it takes the registers of the instruction, and changes
     /// nothing but what the instruction does. `None` where every hypercall should trap.
     fn hypercall_entry(&self) -> Option<usize> {

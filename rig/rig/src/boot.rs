@@ -30,6 +30,7 @@ use xen_model::{
 };
 
 use crate::{
+    debugger,
     faults::director::Director,
     image::Claim,
     logger,
@@ -509,5 +510,6 @@ fn halted(code: u32) {
     // A trace that cannot be written changes nothing about the verdict.
     let _ = recorder::finish();
     eprintln!("FAILED: bug check {code:#x}");
+    debugger::at_bug_check();
     std::process::exit(EXIT_BUG_CHECK);
 }

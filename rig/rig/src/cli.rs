@@ -155,6 +155,15 @@ pub struct Run {
     /// Record the calls of kernel functions and the IRQLs, too.
     #[arg(long, requires = "trace")]
     pub trace_calls: bool,
+    /// Wait for gdb at a bug check, or before the boot, with the drivers' symbols, lines and call stacks.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "bugcheck"
+    )]
+    pub gdb: Option<crate::debugger::When>,
     /// Folder with driver packages: .sys and .inf files. Packages that it lacks are taken from dist/x64.
     #[arg(long, value_name = "DIR", default_value = "dist/x64")]
     pub drivers: PathBuf,

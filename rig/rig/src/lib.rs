@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod boot;
 pub mod cli;
+pub mod debugger;
 pub mod demo;
 pub mod device;
 pub mod disk;

@@ -13,7 +13,7 @@ use nt_host::trace::Class;
 use crate::{
     boot::{self, BootError, Machine, Plan},
     cli::Run,
-    demo,
+    debugger, demo,
     device::Device,
     disk::Disk as _,
     image::{Claim, ClaimError},
@@ -68,6 +68,9 @@ pub enum RunError {
         /// What the system said.
         reason: io::Error,
     },
+    /// Nobody can attach.
+    #[error("--gdb: {0}")]
+    Debugger(io::Error),
     /// The trace.
     #[error("--trace {}: {reason}", path.display())]
     Trace {
@@ -117,6 +120,10 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
         None => Interrupt::listen().map_err(RunError::Signals)?,
     };
 
+    if let Some(when) = options.gdb {
+        debugger::enable(when);
+        debugger::before_boot().map_err(RunError::Debugger)?;
+    }
     let machine = boot::boot(Plan {
         cpus: options.cpus,
         seed: options.seed,

@@ -341,6 +341,7 @@ fn build(
         id: u64::from(id),
         text: &module.name,
     });
+    platform().image_loaded(&module.name, module.base());
     crate::ex::image::loaded(module);
     Ok(module)
 }

@@ -20,6 +20,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use nt_host::platform::{PAGE_SIZE, Physical, Protection};
 use xen_model::{Fault, P2m};
 
+use crate::debugger;
+
 /// Frames of the view: 4 GiB.
 const VIEW_FRAMES: u64 = 1 << 20;
 /// Where the view is, and aliases are from: the same addresses in every run, far from what Linux chooses.
@@ -187,6 +189,10 @@ fn bits(protection: Protection) -> libc::c_int {
         Protection::None => libc::PROT_NONE,
         Protection::Read => libc::PROT_READ,
         Protection::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+        // gdb's breakpoints are written into the code, which the kernel lets it do in a shared mapping that is writable.
+        Protection::ReadExecute if debugger::is_wanted() => {
+            libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC
+        }
         Protection::ReadExecute => libc::PROT_READ | libc::PROT_EXEC,
     }
 }

@@ -257,6 +257,10 @@ unsafe impl nt_host::Platform for Linux {
         self.symbols.find(image, rva)
     }
 
+    fn image_loaded(&self, image: &str, base: usize) {
+        crate::debugger::announce(image, base as u64, &self.symbols);
+    }
+
     fn hypercall_entry(&self) -> Option<usize> {
         Some(detour::hypercall as *const () as usize)
     }

@@ -32,20 +32,39 @@ impl Symbols {
         images.insert(image.to_ascii_lowercase(), entry);
     }
 
+    /// Where the debug information of `image` is.
+    pub fn file(&self, image: &str) -> Option<PathBuf> {
+        let images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        let image = images.get(&image.to_ascii_lowercase())?;
+        Some(image.file.clone())
+    }
+
+    /// Every function of `image`, by address.
+    pub fn all(&self, image: &str) -> Vec<(u32, String)> {
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        let image = images.get_mut(&image.to_ascii_lowercase());
+        image.map_or(Vec::new(), |image| image.functions().to_vec())
+    }
+
     /// The function of `image` that covers `rva`, with the offset into it.
     pub fn find(&self, image: &str, rva: u32) -> Option<String> {
         let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         let image = images.get_mut(&image.to_ascii_lowercase())?;
-        let file = &image.file;
-        let functions = image
-            .functions
-            .get_or_insert_with(|| functions(file).unwrap_or_default());
+        let functions = image.functions();
         let after = functions.partition_point(|&(start, _)| start <= rva);
         let (start, name) = functions.get(after.checked_sub(1)?)?;
         Some(match rva - start {
             0 => name.clone(),
             offset => format!("{name}+{offset:#x}"),
         })
+    }
+}
+
+impl Image {
+    fn functions(&mut self) -> &[(u32, String)] {
+        let file = &self.file;
+        self.functions
+            .get_or_insert_with(|| functions(file).unwrap_or_default())
     }
 }
 
