@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bench;
+mod debugger;
 mod explore;
 mod faults;
 mod serve;
@@ -68,6 +69,11 @@ pub(crate) fn explore() -> Outcome {
 /// Faults and hostile backends.
 pub(crate) fn faults() -> Outcome {
     run_all(faults::CHECKS)
+}
+
+/// gdb on a machine.
+pub(crate) fn debugger() -> Outcome {
+    run_all(debugger::CHECKS)
 }
 
 /// Debian's tools.

@@ -180,6 +180,11 @@ const STAGES: &[Stage] = &[
         run: || end_to_end(end_to_end::bench),
     },
     Stage {
+        name: "debugger",
+        what: "gdb on the drivers",
+        run: || end_to_end(end_to_end::debugger),
+    },
+    Stage {
         name: "tools",
         what: "Debian's NBD tools on the served disk",
         run: || end_to_end(end_to_end::tools),

@@ -94,7 +94,7 @@ fn images(folder: &Folder) -> Result<()> {
 }
 
 /// A copy of the packages in which one driver is something else.
-fn packages_with(
+pub(super) fn packages_with(
     folder: &Folder,
     name: &str,
     change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>>,
@@ -120,7 +120,7 @@ fn refuses_packages(packages: &Path, words: &[&str]) -> Result<()> {
     )
 }
 
-fn rig_run_without_drivers() -> Command {
+pub(super) fn rig_run_without_drivers() -> Command {
     let mut command = Command::new(crate::rig::program());
     command.current_dir(crate::toolchain::root()).arg("run");
     command
