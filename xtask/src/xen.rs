@@ -83,8 +83,10 @@ impl Options {
         };
         let named = if job.bench {
             self.words.contains(&job.name)
+        } else if self.words.is_empty() {
+            !job.by_hand
         } else {
-            self.words.is_empty() || self.words.iter().any(|word| job.id(tier).contains(word))
+            self.words.iter().any(|word| job.id(tier).contains(word))
         };
         of_kind && of_tier && named
     }

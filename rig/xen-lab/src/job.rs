@@ -6,6 +6,7 @@
 //! vcpus = 2                     memory = 128 (MiB), limit = 240 (seconds), disk = NAME KIND SIZE CONTENT [later]
 //! disk = xvda phy 16M random    KIND: phy (loop device and blkback), qdisk. CONTENT: random, zero
 //! bench = yes                   runs only as ./x xen bench
+//! by-hand = yes                 runs only when its name is given: not in ./x test
 //!
 //! [guest]                       lines for the guest kernel
 //! [dom0]                        steps for domain 0, from dom0/steps; without them: start, finish
@@ -106,6 +107,14 @@ fn mebibytes(text: &str) -> Result<u64> {
         .with_context(|| format!("a disk's size is so many MiB, as in 16M, not {text}"))
 }
 
+fn yes(text: &str) -> Result<bool> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => bail!("{text} is neither yes nor no"),
+    }
+}
+
 /// One job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
@@ -121,6 +130,8 @@ pub struct Job {
     pub limit: u64,
     /// Whether it is the bench, which runs only when it is asked for.
     pub bench: bool,
+    /// Whether it runs only when its name is given.
+    pub by_hand: bool,
     disks: Vec<Disk>,
     /// The guest kernel's lines.
     pub guest: String,
@@ -138,6 +149,7 @@ impl Job {
             memory: 128,
             limit: 180,
             bench: false,
+            by_hand: false,
             disks: Vec::new(),
             guest: String::new(),
             dom0: String::new(),
@@ -192,7 +204,8 @@ impl Job {
             "vcpus" => self.vcpus = number()?,
             "memory" => self.memory = number()?,
             "limit" => self.limit = u64::from(number()?),
-            "bench" => self.bench = value == "yes",
+            "bench" => self.bench = yes(value)?,
+            "by-hand" => self.by_hand = yes(value)?,
             "disk" => self.disks.push(Disk::parse(value)?),
             key => bail!("no setting is called {key}"),
         }
@@ -311,6 +324,7 @@ mod tests {
             ("about = x\ndisk = xvda phy 16M\n", "line 2"),
             ("about = x\ndisk = xvda tap 16M zero\n", "line 2"),
             ("about = x\ndisk = xvda phy 16 zero\n", "line 2"),
+            ("about = x\nbench = perhaps\n", "line 2"),
             ("about = x\ntypes = pv\n", "line 2"),
             ("about = x\n[dom1]\n", "line 2"),
             ("about = x\n", "no [guest]"),
