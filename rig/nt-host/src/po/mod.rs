@@ -14,7 +14,7 @@ use nt_sys::{
     DEVICE_OBJECT, DISPATCH_LEVEL, DevicePowerState, IO_POWER, IO_STACK_LOCATION, IRP,
     IRP_MJ_POWER, IRP_MN_QUERY_POWER, IRP_MN_SET_POWER, NTSTATUS, PASSIVE_LEVEL, POWER_STATE,
     PVOID, PowerSystemWorking, REQUEST_POWER_COMPLETE, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR,
-    SL_INVOKE_ON_SUCCESS, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
+    SL_INVOKE_ON_SUCCESS, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER_2,
     STATUS_MORE_PROCESSING_REQUIRED, STATUS_NOT_SUPPORTED, STATUS_PENDING, SystemPowerState, UCHAR,
     nt_success,
 };
@@ -51,7 +51,7 @@ pub unsafe extern "win64" fn PoRequestPowerIrp(
 ) -> NTSTATUS {
     bugcheck::irql_at_most("PoRequestPowerIrp", DISPATCH_LEVEL);
     if !matches!(minor, IRP_MN_SET_POWER | IRP_MN_QUERY_POWER) {
-        return STATUS_INVALID_PARAMETER;
+        return STATUS_INVALID_PARAMETER_2;
     }
     // SAFETY: the caller's promise.
     let top = unsafe { device::attached_reference(device) };
