@@ -78,6 +78,14 @@ pub fn platform() -> &'static dyn Platform {
     host().platform
 }
 
+/// The first physical address above RAM; 0 before the executive exists.
+pub(crate) fn ram_end() -> u64 {
+    HOST.get().map_or(0, |host| {
+        let frames = host.platform.physical().ram_frames;
+        frames.saturating_mul(crate::platform::PAGE_SIZE as u64)
+    })
+}
+
 /// A spin loop's hint, also before the executive exists.
 pub(crate) fn relax() {
     match HOST.get() {

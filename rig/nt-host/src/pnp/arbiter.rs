@@ -226,6 +226,8 @@ fn place(range: Range, limit: u64, of_kind: fn(&Given) -> Option<(u64, u32)>) ->
         .is_some_and(|room| room < length.saturating_mul(2));
     let floor = if fixed || limit <= 0x10000 {
         0
+    } else if range.maximum < FREE_MEMORY {
+        crate::host::ram_end()
     } else {
         FREE_MEMORY
     };
@@ -308,6 +310,19 @@ mod tests {
             matches!(starts[..], [Given::Memory(a, _), Given::Memory(b, _)] if a >= FREE_MEMORY && b > a)
         );
         release(903);
+    }
+
+    #[test]
+    fn a_choice_below_the_free_memory_is_met_there() {
+        let low = Range {
+            length: 0x2000,
+            alignment: 0x1000,
+            minimum: 0xe800_0800,
+            maximum: 0xe8ff_ffff,
+        };
+        let given = assign(905, &only(vec![memory(low)])).unwrap();
+        assert_eq!(given[0].what, Given::Memory(0xe800_1000, 0x2000));
+        release(905);
     }
 
     #[test]
