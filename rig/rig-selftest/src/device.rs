@@ -7,7 +7,7 @@ use crate::settings::Settings;
 use crate::stage::{self, Scene};
 use crate::support::{Pool, TAG, Thread, wait};
 use crate::wdk::*;
-use crate::{cases, suite};
+use crate::{cases, child, suite};
 
 /// What a device of this driver is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,10 @@ pub enum Kind {
     Root,
     /// One of a stack of devices that a case has made.
     Stage,
+    /// The physical device of a child, which this driver reports as a bus.
+    ChildBus,
+    /// The function device of a child.
+    ChildFunction,
 }
 
 /// What is known of a device.
@@ -26,6 +30,8 @@ pub struct Extension {
     pub pdo: *mut DEVICE_OBJECT,
     /// Of a stage's device.
     pub scene: *const Scene,
+    /// Of a child's devices: its place on the bus.
+    pub slot: u32,
 }
 
 impl Extension {
@@ -35,6 +41,7 @@ impl Extension {
             lower: null_mut(),
             pdo: null_mut(),
             scene: core::ptr::null(),
+            slot: 0,
         }
     }
 }
@@ -111,9 +118,24 @@ unsafe extern "system" fn add_device(
     driver: *mut DRIVER_OBJECT,
     pdo: *mut DEVICE_OBJECT,
 ) -> NTSTATUS {
+    // SAFETY: a physical device, of this driver's for a child.
+    if unsafe { (*pdo).DriverObject } == driver {
+        return child::add_device(pdo);
+    }
+    match attach(pdo, Kind::Root) {
+        Ok(device) => {
+            ROOT.store(device, Ordering::SeqCst);
+            STATUS_SUCCESS
+        }
+        Err(status) => status,
+    }
+}
+
+/// Makes a device on top of a physical one's stack.
+pub fn attach(pdo: *mut DEVICE_OBJECT, kind: Kind) -> Result<*mut DEVICE_OBJECT, NTSTATUS> {
     let mut device = null_mut();
     let status = IoCreateDevice(
-        driver,
+        driver(),
         size_of::<Extension>() as u32,
         core::ptr::null(),
         FILE_DEVICE_UNKNOWN,
@@ -122,22 +144,21 @@ unsafe extern "system" fn add_device(
         &raw mut device,
     );
     if !nt_success(status) {
-        return status;
+        return Err(status);
     }
     let lower = IoAttachDeviceToDeviceStack(device, pdo);
     if lower.is_null() {
         IoDeleteDevice(device);
-        return STATUS_NO_SUCH_DEVICE;
+        return Err(STATUS_NO_SUCH_DEVICE);
     }
     *extension(device) = Extension {
         lower,
         pdo,
-        ..Extension::new(Kind::Root)
+        ..Extension::new(kind)
     };
-    ROOT.store(device, Ordering::SeqCst);
-    // SAFETY: the device was just made.
-    unsafe { (*device).Flags &= !DO_DEVICE_INITIALIZING };
-    STATUS_SUCCESS
+    // SAFETY: the device was just made; the power manager calls it at PASSIVE_LEVEL.
+    unsafe { (*device).Flags = (*device).Flags & !DO_DEVICE_INITIALIZING | DO_POWER_PAGABLE };
+    Ok(device)
 }
 
 /// Completes an IRP; what a dispatch routine returns.
@@ -175,16 +196,30 @@ pub fn forward_and_wait(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
 }
 
 unsafe extern "system" fn power(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
-    // SAFETY: the same arguments.
-    unsafe { pass(device, irp) }
+    match extension(device).kind {
+        Kind::ChildBus => child::bus_power(device, irp),
+        Kind::ChildFunction => child::function_power(device, irp),
+        _ => {
+            PoStartNextPowerIrp(irp);
+            IoSkipCurrentIrpStackLocation(irp);
+            PoCallDriver(extension(device).lower, irp)
+        }
+    }
 }
 
 unsafe extern "system" fn pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
-    if extension(device).kind == Kind::Stage {
+    match extension(device).kind {
         // SAFETY: the same arguments.
-        return unsafe { stage::dispatch(device, irp) };
+        Kind::Stage => unsafe { stage::dispatch(device, irp) },
+        Kind::ChildBus => child::bus_pnp(device, irp),
+        Kind::ChildFunction => child::function_pnp(device, irp),
+        Kind::Root => root_pnp(device, irp),
     }
-    match IoGetCurrentIrpStackLocation(irp).MinorFunction {
+}
+
+fn root_pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    let location = IoGetCurrentIrpStackLocation(irp);
+    match location.MinorFunction {
         IRP_MN_START_DEVICE => {
             let mut status = forward_and_wait(device, irp);
             if nt_success(status) {
@@ -200,16 +235,33 @@ unsafe extern "system" fn pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTST
         IRP_MN_REMOVE_DEVICE => {
             stop_runner();
             fields(irp).IoStatus.Status = STATUS_SUCCESS;
-            let lower = extension(device).lower;
+            remove(device, irp)
+        }
+        IRP_MN_QUERY_DEVICE_RELATIONS if location.Arguments[0] == BusRelations => {
+            let list = child::relations();
+            if list.is_null() {
+                return complete(irp, STATUS_INSUFFICIENT_RESOURCES, 0);
+            }
+            fields(irp).IoStatus = IO_STATUS_BLOCK {
+                Status: STATUS_SUCCESS,
+                Information: list as usize,
+            };
             // SAFETY: the same arguments.
-            let status = unsafe { pass(device, irp) };
-            IoDetachDevice(lower);
-            IoDeleteDevice(device);
-            status
+            unsafe { pass(device, irp) }
         }
         // SAFETY: the same arguments.
         _ => unsafe { pass(device, irp) },
     }
+}
+
+/// The end of a function device: the request goes down, then the device goes.
+pub fn remove(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    let lower = extension(device).lower;
+    // SAFETY: a dispatch routine's own arguments.
+    let status = unsafe { pass(device, irp) };
+    IoDetachDevice(lower);
+    IoDeleteDevice(device);
+    status
 }
 
 fn start_runner() -> NTSTATUS {

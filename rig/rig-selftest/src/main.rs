@@ -20,6 +20,7 @@
 mod suite;
 
 mod cases;
+mod child;
 mod device;
 mod guard;
 mod settings;

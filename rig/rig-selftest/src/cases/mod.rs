@@ -7,6 +7,7 @@ mod irps;
 mod locks;
 mod memory;
 mod objects;
+mod pnp;
 mod processors;
 mod registry;
 pub mod self_check;
@@ -30,4 +31,5 @@ pub static GROUPS: &[&Group] = &[
     &exceptions::GROUP,
     &objects::GROUP,
     &irps::GROUP,
+    &pnp::GROUP,
 ];
