@@ -23,6 +23,9 @@ pub const REFUSE_REMOVE: u32 = 2;
 pub const REPORT_FAILURE: u32 = 4;
 pub const REFUSE_POWER: u32 = 8;
 pub const FILTER: u32 = 16;
+/// Asks for a shared line, or for a message, instead of memory.
+pub const LINE: u32 = 32;
+pub const MESSAGE: u32 = 64;
 
 /// A place of the bus.
 struct Slot {
@@ -296,7 +299,7 @@ pub fn function_pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
         IRP_MN_FILTER_RESOURCE_REQUIREMENTS if plan & FILTER != 0 => {
             let _ = forward_and_wait(device, irp);
             let old = fields(irp).IoStatus.Information;
-            let list = requirements(0x3000);
+            let list = requirements(memory(0x3000));
             if list == 0 {
                 return complete(irp, STATUS_INSUFFICIENT_RESOURCES, old);
             }
@@ -336,14 +339,38 @@ fn keep_resources(irp: *mut IRP) {
     }
 }
 
-/// A requirements list with one range of memory of this length, from pool; 0 without memory.
-fn requirements(length: u32) -> usize {
-    type List = IO_RESOURCE_REQUIREMENTS_LIST<1>;
-    let list = ExAllocatePoolWithTag(PagedPool, size_of::<List>(), TAG).cast::<List>();
-    if list.is_null() {
-        return 0;
+/// What a child asks for.
+fn wanted(plan: u32) -> IO_RESOURCE_DESCRIPTOR {
+    /// The line of every child that asks for one.
+    const SHARED_LINE: u32 = 50;
+    /// CM_RESOURCE_INTERRUPT_MESSAGE_TOKEN.
+    const TOKEN: u32 = -2i32 as u32;
+    let interrupt = |flags, share, number| IO_RESOURCE_DESCRIPTOR {
+        Type: CmResourceTypeInterrupt,
+        ShareDisposition: share,
+        Flags: flags,
+        // Minimum and maximum vector, then policy, group, priority and processors, all left to the system.
+        Words: [number, number, 0, 0, 0, 0],
+        ..memory(0)
+    };
+    match (plan & LINE, plan & MESSAGE) {
+        (0, 0) => memory(0x2000),
+        (0, _) => interrupt(
+            CM_RESOURCE_INTERRUPT_LATCHED | CM_RESOURCE_INTERRUPT_MESSAGE,
+            CmResourceShareDeviceExclusive,
+            TOKEN,
+        ),
+        _ => interrupt(
+            CM_RESOURCE_INTERRUPT_LEVEL_SENSITIVE,
+            CmResourceShareShared,
+            SHARED_LINE,
+        ),
     }
-    let range = IO_RESOURCE_DESCRIPTOR {
+}
+
+/// A range of memory of this length.
+fn memory(length: u32) -> IO_RESOURCE_DESCRIPTOR {
+    IO_RESOURCE_DESCRIPTOR {
         Option: 0,
         Type: CmResourceTypeMemory,
         ShareDisposition: CmResourceShareDeviceExclusive,
@@ -352,7 +379,16 @@ fn requirements(length: u32) -> usize {
         Spare2: 0,
         // Length, alignment, minimum, maximum.
         Words: [length, 0x1000, 0xE800_0000, 0, 0xE8FF_FFFF, 0],
-    };
+    }
+}
+
+/// A requirements list with one descriptor, from pool; 0 without memory.
+fn requirements(descriptor: IO_RESOURCE_DESCRIPTOR) -> usize {
+    type List = IO_RESOURCE_REQUIREMENTS_LIST<1>;
+    let list = ExAllocatePoolWithTag(PagedPool, size_of::<List>(), TAG).cast::<List>();
+    if list.is_null() {
+        return 0;
+    }
     let whole = List {
         ListSize: size_of::<List>() as u32,
         // INTERFACE_TYPE: Internal.
@@ -364,7 +400,7 @@ fn requirements(length: u32) -> usize {
         Version: 1,
         Revision: 1,
         Count: 1,
-        Descriptors: [range],
+        Descriptors: [descriptor],
     };
     // SAFETY: fresh memory of that size.
     unsafe { list.write(whole) };
@@ -414,7 +450,7 @@ pub fn bus_pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
             ];
             0
         }
-        IRP_MN_QUERY_RESOURCE_REQUIREMENTS => match requirements(0x2000) {
+        IRP_MN_QUERY_RESOURCE_REQUIREMENTS => match requirements(wanted(plan(slot))) {
             0 => return complete(irp, STATUS_INSUFFICIENT_RESOURCES, 0),
             list => list,
         },

@@ -3,6 +3,7 @@
 mod dpcs;
 mod events;
 mod exceptions;
+mod interrupts;
 mod irps;
 mod locks;
 mod memory;
@@ -32,4 +33,5 @@ pub static GROUPS: &[&Group] = &[
     &objects::GROUP,
     &irps::GROUP,
     &pnp::GROUP,
+    &interrupts::GROUP,
 ];

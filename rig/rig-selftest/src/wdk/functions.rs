@@ -436,6 +436,17 @@ unsafe extern "system" {
         handle: *mut HANDLE,
     ) -> *mut KEVENT;
 
+    // Interrupts.
+    pub safe fn IoConnectInterruptEx(parameters: *mut IO_CONNECT_INTERRUPT_PARAMETERS) -> NTSTATUS;
+    pub safe fn IoDisconnectInterruptEx(parameters: *mut IO_DISCONNECT_INTERRUPT_PARAMETERS);
+    pub safe fn KeAcquireInterruptSpinLock(interrupt: PVOID) -> KIRQL;
+    pub safe fn KeReleaseInterruptSpinLock(interrupt: PVOID, old: KIRQL);
+    pub safe fn KeSynchronizeExecution(
+        interrupt: PVOID,
+        routine: unsafe extern "system" fn(PVOID) -> BOOLEAN,
+        context: PVOID,
+    ) -> BOOLEAN;
+
     // What the compiler calls on its own.
     pub fn memcpy(target: PVOID, source: PVOID, bytes: usize) -> PVOID;
     fn memmove(target: PVOID, source: PVOID, bytes: usize) -> PVOID;

@@ -26,6 +26,5 @@ pub use exceptions::*;
 pub use functions::*;
 pub use io::*;
 pub use objects::*;
-#[allow(unused_imports, reason = "as above")]
 pub use resources::*;
 pub use status::*;

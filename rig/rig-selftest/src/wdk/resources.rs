@@ -1,5 +1,7 @@
 //! Resource lists and requirements (wdm.h). Partial descriptors are 20 bytes: the header packs them to 4.
 
+use super::{BOOLEAN, DEVICE_OBJECT, KIRQL, KSPIN_LOCK, PVOID};
+
 pub const CmResourceTypePort: u8 = 1;
 pub const CmResourceTypeInterrupt: u8 = 2;
 pub const CmResourceTypeMemory: u8 = 3;
@@ -62,4 +64,34 @@ pub struct IO_RESOURCE_REQUIREMENTS_LIST<const N: usize> {
     pub Revision: u16,
     pub Count: u32,
     pub Descriptors: [IO_RESOURCE_DESCRIPTOR; N],
+}
+
+/// The members of the fully specified version; the line-based one has the first of them.
+#[repr(C)]
+pub struct IO_CONNECT_INTERRUPT_PARAMETERS {
+    pub Version: u32,
+    pub PhysicalDeviceObject: *mut DEVICE_OBJECT,
+    pub InterruptObject: *mut PVOID,
+    pub ServiceRoutine: unsafe extern "system" fn(PVOID, PVOID) -> BOOLEAN,
+    pub ServiceContext: PVOID,
+    pub SpinLock: *mut KSPIN_LOCK,
+    pub SynchronizeIrql: KIRQL,
+    pub FloatingSave: BOOLEAN,
+    pub ShareVector: BOOLEAN,
+    pub Vector: u32,
+    pub Irql: KIRQL,
+    pub InterruptMode: i32,
+    pub ProcessorEnableMask: usize,
+    pub Group: u16,
+}
+
+const _: () = assert!(size_of::<IO_CONNECT_INTERRUPT_PARAMETERS>() == 80);
+
+pub const CONNECT_FULLY_SPECIFIED: u32 = 1;
+pub const CONNECT_LINE_BASED: u32 = 2;
+
+#[repr(C)]
+pub struct IO_DISCONNECT_INTERRUPT_PARAMETERS {
+    pub Version: u32,
+    pub ConnectionContext: PVOID,
 }
