@@ -1,6 +1,6 @@
 //! What happens in each scenario.
 
-use std::sync::mpsc;
+use std::{sync::mpsc, time::Duration};
 
 use backends::block::BlockConfig;
 use nt_host::pnp::{self, Event, node::State};
@@ -20,6 +20,8 @@ const ACTION_NONE: i32 = 0;
 const ACTION_SLEEP: i32 = 2;
 const ACTION_HIBERNATE: i32 = 3;
 
+/// How long a toolstack waits for a backend before it takes the keys away (libxl: `LIBXL_DESTROY_TIMEOUT`).
+const LIBXL_PATIENCE: Duration = Duration::from_secs(10);
 /// The disk that comes and goes.
 const GUEST_DISK: u32 = 5;
 
@@ -77,10 +79,17 @@ fn plug(stage: &mut Stage) -> Result<(), String> {
         .iter_mut()
         .filter(|load| load.index() == GUEST_DISK);
     guests.for_each(Load::let_go);
+    let state = format!("{}/state", VbdSpec::disk(GUEST_DISK, "").backend_path());
+    let is_new = dom0.store().read(&state).as_deref() == Some("1");
     dom0.detach_disk(devid);
-    stage.must("the disk is let go of", |_, _| {
-        dom0.finish_detach(devid, false)
-    })?;
+    if !is_new {
+        stage.must("the disk is let go of", |_, _| {
+            dom0.finish_detach(devid, false)
+        })?;
+    } else if !stage.until(LIBXL_PATIENCE, |_, _| dom0.finish_detach(devid, false))? {
+        // The backend has not seen the disk when it was new, and ignores it (Linux: `xenbus_probe_node`).
+        dom0.finish_detach(devid, true);
+    }
     stage.must("the disk is gone", |_, loads| {
         let mut guests = loads.iter().filter(|load| load.index() == GUEST_DISK);
         guests.all(Load::is_done) && port_disk::of_target(GUEST_DISK).is_none() && pnp::settled()
