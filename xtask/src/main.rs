@@ -6,6 +6,7 @@ mod breaker;
 mod clean;
 mod drivers;
 mod end_to_end;
+mod fuzz;
 mod image;
 mod inf;
 mod process;
@@ -114,6 +115,8 @@ enum Command {
     /// No hardware virtualisation is needed. Debian's packages of Xen are fetched by name, once; nothing of Xen is installed.
     /// Logs are in out/xen/.
     Xen(xen::Options),
+    /// Let libFuzzer look for images and INF files at which the rig's loader or parser stumbles.
+    Fuzz(fuzz::Options),
     /// Check the driver images in dist/x64 (a stage of `test`).
     CheckImages,
     /// Remove everything that was built: target/, dist/, out/.
@@ -136,6 +139,7 @@ fn main() -> ExitCode {
         Command::Test(options) => return test::run(&options),
         Command::XenGuest { job } => xen_guest::build_and_say(&job),
         Command::Xen(options) => xen::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::CheckImages => image::check_all_and_say(),
         Command::Clean => clean::run(),
         Command::Help => {

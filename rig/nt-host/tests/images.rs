@@ -160,7 +160,52 @@ fn a_hypercall_moves_with_what_is_behind_it_unless_something_branches_there() {
     );
 }
 
+/// Values at which sizes, addresses and counts go wrong.
+const EDGES: [u32; 12] = [
+    0,
+    1,
+    7,
+    0xfff,
+    0x1000,
+    0x2000,
+    0x4fff,
+    0x5000,
+    0x7fff_ffff,
+    0x8000_0000,
+    0xffff_f000,
+    u32::MAX,
+];
+
+/// Examines an image; what is wrong with it must fit a line.
+fn examine(bytes: &[u8]) {
+    if let Err(error) = nt_host::pe::image::examine("a.sys", bytes) {
+        assert!(!error.to_string().contains('\n'), "{error}");
+    }
+}
+
 proptest! {
+    /// Fields of headers, directories and tables, set to values at which arithmetic goes wrong.
+    #[test]
+    fn no_field_makes_the_loader_fail(
+        fields in prop::collection::vec(
+            (any::<prop::sample::Index>(), prop::sample::select(&EDGES)),
+            1..6,
+        ),
+        small in any::<bool>(),
+    ) {
+        let mut driver = driver();
+        driver.forwards = vec![("Elsewhere", "ntoskrnl.KeSetEvent"), ("Loop", "a.#4")];
+        driver.import("ntoskrnl.exe", "#17");
+        let mut bytes = driver.build();
+        for (at, value) in fields {
+            // Headers and section table, or anywhere: tables have fields of two and of four bytes.
+            let room = if small { 0x200 } else { bytes.len() - 4 };
+            let at = at.index(room / 2) * 2;
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        examine(&bytes);
+    }
+
     #[test]
     fn no_damage_makes_the_reader_fail(
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..16),
@@ -174,7 +219,7 @@ proptest! {
         if let Some(keep) = keep {
             bytes.truncate(keep.index(bytes.len()));
         }
-        let _ = Layout::read("a.sys", &bytes);
+        examine(&bytes);
     }
 
     #[test]
@@ -185,6 +230,6 @@ proptest! {
         for (at, value) in damage {
             bytes[at] = value;
         }
-        let _ = Layout::read("a.sys", &bytes);
+        examine(&bytes);
     }
 }

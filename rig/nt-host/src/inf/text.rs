@@ -37,31 +37,29 @@ pub struct Section {
     pub lines: Vec<Line>,
 }
 
-/// Decodes a file: UTF-16 with a byte order mark, or UTF-8 with or without one.
+/// Decodes a file: UTF-16 with a byte order mark, UTF-8 with or without one, or the system's 8-bit code page, which is
+/// Latin-1 here.
 pub fn decode(bytes: &[u8]) -> Result<String, InfError> {
     match bytes {
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
-        [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest),
-        _ => utf8(bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] => narrow(rest),
+        _ => narrow(bytes),
     }
 }
 
-fn utf8(bytes: &[u8]) -> Result<String, InfError> {
-    core::str::from_utf8(bytes)
-        .map(String::from)
-        .map_err(|error| {
-            let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
-            let line = good
-                .iter()
-                .filter(|&&byte| byte == b'\n')
-                .count()
-                .saturating_add(1);
-            InfError::at(
-                line,
-                "not UTF-8 (and no UTF-16 byte order mark at the start of the file)",
-            )
-        })
+fn narrow(bytes: &[u8]) -> Result<String, InfError> {
+    if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
+        let before = bytes.iter().take(at).filter(|&&byte| byte == b'\n').count();
+        return Err(InfError::at(
+            before.saturating_add(1),
+            "a NUL character; is it UTF-16 without a byte order mark?",
+        ));
+    }
+    Ok(match core::str::from_utf8(bytes) {
+        Ok(text) => String::from(text),
+        Err(_) => bytes.iter().copied().map(char::from).collect(),
+    })
 }
 
 fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, InfError> {
@@ -324,7 +322,10 @@ mod tests {
         ] {
             assert_eq!(decode(bytes).unwrap().trim_start_matches('\u{feff}'), text);
         }
-        assert_eq!(decode(b"a\n\xff").unwrap_err().line, Some(2));
+        let narrow: Vec<u8> = text.chars().map(|one| u8::try_from(one).unwrap()).collect();
+        assert_eq!(decode(&narrow).unwrap(), text);
+        // UTF-16 that does not say so.
+        assert_eq!(decode(&le[2..]).unwrap_err().line, Some(1));
         assert!(decode(&[0xff, 0xfe, 0]).is_err());
     }
 }

@@ -10,8 +10,8 @@ use object::LittleEndian as LE;
 use object::pe;
 use object::read::pe::{ExportTarget, ImageNtHeaders, ImageOptionalHeader, PeFile64};
 
-use super::LoadError;
 use super::unwind::RuntimeFunction;
+use super::{LoadError, insn};
 use crate::host::platform;
 use crate::mm::frames;
 use crate::platform::{PAGE_SIZE, Protection};
@@ -312,6 +312,37 @@ impl Layout {
     }
 }
 
+/// Copies an image's headers and sections to where they belong in `memory`, which is as large as the image.
+fn fill(name: &str, bytes: &[u8], memory: &mut [u8]) -> Result<(), LoadError> {
+    let damaged = |why| LoadError::NotPe(name.to_owned(), why);
+    let file = PeFile64::parse(bytes).map_err(|_| damaged("its headers are damaged"))?;
+    let headers = file.nt_headers().optional_header().size_of_headers() as usize;
+    let headers = headers.min(PAGE_SIZE).min(bytes.len());
+    memory[..headers].copy_from_slice(&bytes[..headers]);
+    for section in file.section_table().iter() {
+        let data = section
+            .pe_data(bytes)
+            .map_err(|_| damaged("a section lies outside the file"))?;
+        let rva = section.virtual_address.get(LE) as usize;
+        memory[rva..rva + data.len()].copy_from_slice(data);
+    }
+    Ok(())
+}
+
+/// Does to an image what loading does, but in no machine: reads it, lays it out, and finds the instructions to replace.
+pub fn examine(name: &str, bytes: &[u8]) -> Result<Vec<insn::Found>, LoadError> {
+    let layout = Layout::read(name, bytes)?;
+    let mut memory = alloc::vec![0; layout.end() as usize];
+    fill(name, bytes, &mut memory)?;
+    let delta = (memory.as_ptr() as u64).wrapping_sub(layout.base);
+    for &rva in &layout.relocations {
+        if let Some(value) = memory[rva as usize..].first_chunk_mut::<8>() {
+            *value = u64::from_le_bytes(*value).wrapping_add(delta).to_le_bytes();
+        }
+    }
+    Ok(insn::find(&layout, &memory))
+}
+
 /// How a function without a name is written.
 fn by_number(number: u16) -> String {
     alloc::format!("#{number}")
@@ -363,18 +394,7 @@ impl Memory {
         // SAFETY: the frames were just allocated.
         unsafe { base.write_bytes(0, pages * PAGE_SIZE) };
         let mut memory = Self { frame, pages, base };
-        let file = PeFile64::parse(bytes)
-            .map_err(|_| LoadError::NotPe(name.to_owned(), "its headers are damaged"))?;
-        let headers = file.nt_headers().optional_header().size_of_headers() as usize;
-        let headers = headers.min(PAGE_SIZE).min(bytes.len());
-        memory.bytes()[..headers].copy_from_slice(&bytes[..headers]);
-        for section in file.section_table().iter() {
-            let data = section.pe_data(bytes).map_err(|_| {
-                LoadError::NotPe(name.to_owned(), "a section lies outside the file")
-            })?;
-            let rva = section.virtual_address.get(LE) as usize;
-            memory.bytes()[rva..rva + data.len()].copy_from_slice(data);
-        }
+        fill(name, bytes, memory.bytes())?;
         let delta = (memory.base.as_ptr() as u64).wrapping_sub(layout.base);
         for &rva in &layout.relocations {
             let value = memory.read(rva).wrapping_add(delta);
