@@ -51,8 +51,17 @@ fn fuzz(target: &str, suffix: &str, seconds: u32) -> Result<()> {
     let folder = root().join("target/fuzz");
     let corpus = folder.join("corpus").join(target);
     fs::create_dir_all(&corpus).context("cannot make target/fuzz")?;
-    for examples in [drivers::dist(), root().join("drivers")] {
-        take_examples(&examples, suffix, &corpus)?;
+    let folders = [
+        drivers::dist(),
+        root().join("drivers"),
+        root().join("target/selftest"),
+    ];
+    for folder in folders {
+        take_examples(&folder, suffix, &corpus)?;
+    }
+    // From nothing it would hardly find out how an image starts.
+    if fs::read_dir(&corpus)?.next().is_none() {
+        bail!("{target}: there is no .{suffix} file to start from; ./x build makes them");
     }
     let mut command: Command = Toolchain::current().cargo("run");
     command
