@@ -351,6 +351,13 @@ pub fn complete(srb: *mut SCSI_REQUEST_BLOCK, function: &str) {
         srb: fields.number,
         status: u64::from(fields.srb.SrbStatus),
     });
+    let asked = fields.request.as_ref().map_or(0, |request| request.length);
+    if fields.srb.DataTransferLength > asked {
+        Rule::SrbLength.breach(format_args!(
+            "{function} completes SRB {srb:p} with {} bytes of data, of {asked} asked for",
+            fields.srb.DataTransferLength
+        ));
+    }
     let cpu = per_cpu(processor::current().number);
     let mut completed = cpu.completed.lock();
     let first = completed.is_empty();

@@ -33,7 +33,7 @@ use crate::ke::bugcheck;
 use crate::ke::event::KeSetEvent;
 use crate::place;
 use crate::sync::Mutex;
-use crate::verifier::Rule;
+use crate::verifier::{Rule, locks};
 
 /// A call of a dispatch routine that has not both returned and been completed.
 struct Call {
@@ -127,8 +127,10 @@ pub unsafe extern "win64" fn IofCallDriver(device: *mut DEVICE_OBJECT, irp: *mut
         major: u64::from(major),
         minor: u64::from(minor),
     });
+    let locks = locks::held();
     // SAFETY: the driver's own routine, called as documented.
     let status = unsafe { dispatch(device, irp) };
+    locks::check(locks, dispatch as usize, "a dispatch routine");
     trace::emit(Class::Irp, || Event::IrpReturn {
         irp: place::of_data(irp),
         device: place::of_data(device),
@@ -262,6 +264,12 @@ pub(super) unsafe fn complete(irp: *mut IRP) {
     if fields.IoStatus.Status == STATUS_PENDING || fields.IoStatus.Status == -1 {
         Rule::IrpPendingStatus.breach(format_args!(
             "IofCompleteRequest by {} with STATUS_PENDING",
+            holder(irp)
+        ));
+    }
+    if fields.CancelRoutine.is_some() {
+        Rule::IrpCancelRoutine.breach(format_args!(
+            "IofCompleteRequest by {} with its cancel routine still set",
             holder(irp)
         ));
     }

@@ -156,12 +156,23 @@ fn run_callbacks() {
 
 /// A fault in driver code: a bug check whose stack starts at `registers`.
 pub fn fault(code: u32, parameters: [u64; 4], registers: &Registers, what: fmt::Arguments) -> ! {
+    fault_of(code, parameters, None, registers, what)
+}
+
+/// As [`fault`], for a rule of the verifier if one is broken.
+pub(crate) fn fault_of(
+    code: u32,
+    parameters: [u64; 4],
+    rule: Option<Rule>,
+    registers: &Registers,
+    what: fmt::Arguments,
+) -> ! {
     if let (Some(cpu), Some(module)) =
         (processor::try_current(), modules::by_address(registers.rip))
     {
         cpu.caller.store(module.id, Ordering::Relaxed);
     }
-    report(code, parameters, None, what, || {
+    report(code, parameters, rule, what, || {
         backtrace::describe(&backtrace::walk(*registers))
     })
 }

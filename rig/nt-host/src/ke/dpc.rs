@@ -21,7 +21,7 @@ use super::wait::Timeout;
 use super::{affinity, border, bugcheck, context, irql, poll, timer};
 use crate::exports;
 use crate::sync::Mutex;
-use crate::verifier::Rule;
+use crate::verifier::{Rule, locks};
 
 type Injected = Box<dyn FnOnce() + Send>;
 
@@ -230,6 +230,7 @@ fn run(dpc: &KDPC) {
             let (driver, rva) = routine_of(Some(routine));
             Event::DpcRun { driver, rva }
         });
+        let locks = locks::held();
         // SAFETY: the driver gave this routine and its arguments to KeInitializeDpc and KeInsertQueueDpc.
         border::call(|| unsafe {
             routine(
@@ -243,6 +244,7 @@ fn run(dpc: &KDPC) {
             let (driver, rva) = routine_of(Some(routine));
             Event::DpcEnd { driver, rva }
         });
+        locks::check(locks, routine as usize, "a DPC routine");
         let after = irql::current();
         if after != DISPATCH_LEVEL {
             Rule::IrqlAfterDpc.breach_of(

@@ -15,7 +15,7 @@ use super::{border, bugcheck, irql, poll, spinlock};
 use crate::exports;
 use crate::host::platform;
 use crate::sync::Mutex;
-use crate::verifier::Rule;
+use crate::verifier::{Rule, locks};
 
 /// Drivers that can share one vector.
 const SHARED: usize = 4;
@@ -263,9 +263,11 @@ fn serve(interrupt: &Interrupt) {
         }
     });
     Counters::count(&processor::current().counters.interrupts);
+    let locks = locks::held();
     // SAFETY: the driver connected this routine and context.
     border::call(|| unsafe { routine(object, context) });
     trace::emit(Class::Kernel, || Event::InterruptEnd { vector });
+    locks::check(locks, routine as usize, "an interrupt routine");
     // SAFETY: taken above.
     unsafe { spinlock::release(lock) };
     let after = irql::current();

@@ -68,6 +68,9 @@ pub extern "win64" fn KeLowerIrql(new: KIRQL) {
         from: u64::from(old),
         to: u64::from(new),
     });
+    if new < DISPATCH_LEVEL {
+        crate::verifier::locks::lowered();
+    }
     set(new);
     poll();
 }

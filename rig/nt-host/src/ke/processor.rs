@@ -61,6 +61,8 @@ pub struct Processor {
     pub interrupts_enabled: AtomicBool,
     /// Set while a DPC runs, so that waits in it are caught and nested calls keep their stack.
     pub in_dpc: AtomicBool,
+    /// The spin locks it holds.
+    pub locks: crate::verifier::locks::PerCpu,
     /// Polls since time was last looked at.
     pub polls: AtomicU32,
     /// The scheduler's and the DPC stack's state.
@@ -149,6 +151,7 @@ pub(crate) fn init(count: u32) {
             vectors: [const { AtomicU64::new(0) }; 4],
             interrupts_enabled: AtomicBool::new(true),
             in_dpc: AtomicBool::new(false),
+            locks: crate::verifier::locks::PerCpu::new(),
             polls: AtomicU32::new(0),
             scheduler: super::scheduler::PerCpu::new(),
             dpcs: super::dpc::PerCpu::new(),

@@ -11,7 +11,7 @@ use nt_sys::{DISPATCH_LEVEL, KIRQL, KSPIN_LOCK};
 use super::{bugcheck, irql, poll, processor};
 use crate::exports;
 use crate::host::platform;
-use crate::verifier::Rule;
+use crate::verifier::{Rule, locks};
 
 /// A spin lock that is held or waited for this long (100 ns units) is a bug: 20 s.
 const TOO_LONG: u64 = 20 * 10_000_000;
@@ -30,11 +30,13 @@ unsafe fn word<'a>(lock: *mut KSPIN_LOCK) -> &'a AtomicUsize {
 pub unsafe fn acquire(lock: *mut KSPIN_LOCK) {
     // SAFETY: the caller's promise.
     let word = unsafe { word(lock) };
-    let owner = processor::current().number as usize + 1;
+    let cpu = processor::current();
+    let owner = cpu.number as usize + 1;
     match word.compare_exchange(0, owner, Ordering::Acquire, Ordering::Relaxed) {
         Ok(_) => {}
         Err(holder) => contended(lock, word, owner, holder),
     }
+    locks::taken(cpu, lock as usize, true);
 }
 
 #[cold]
@@ -79,7 +81,8 @@ fn contended(lock: *mut KSPIN_LOCK, word: &AtomicUsize, owner: usize, holder: us
 pub unsafe fn release(lock: *mut KSPIN_LOCK) {
     // SAFETY: the caller's promise.
     let word = unsafe { word(lock) };
-    let owner = processor::current().number as usize + 1;
+    let cpu = processor::current();
+    let owner = cpu.number as usize + 1;
     let holder = word.load(Ordering::Relaxed);
     if holder != owner {
         Rule::LockNotHeld.bug_check(
@@ -87,6 +90,7 @@ pub unsafe fn release(lock: *mut KSPIN_LOCK) {
             format_args!("releases spin lock {lock:p}, which this processor does not hold"),
         );
     }
+    locks::given_back(cpu, lock as usize);
     word.store(0, Ordering::Release);
 }
 
@@ -124,6 +128,9 @@ pub unsafe extern "win64" fn KeReleaseSpinLock(lock: *mut KSPIN_LOCK, old: KIRQL
     }
     // SAFETY: the caller's promise.
     unsafe { release(lock) };
+    if old < DISPATCH_LEVEL {
+        locks::lowered();
+    }
     irql::set(old);
     poll();
 }
@@ -155,13 +162,17 @@ pub unsafe extern "win64" fn KeReleaseSpinLockFromDpcLevel(lock: *mut KSPIN_LOCK
 /// `lock` points to an initialised spin lock.
 pub unsafe extern "win64" fn KeTryToAcquireSpinLockAtDpcLevel(lock: *mut KSPIN_LOCK) -> u8 {
     bugcheck::irql_at_least("KeTryToAcquireSpinLockAtDpcLevel", DISPATCH_LEVEL);
-    let owner = processor::current().number as usize + 1;
+    let cpu = processor::current();
+    let owner = cpu.number as usize + 1;
     // SAFETY: the caller's promise.
     let word = unsafe { word(lock) };
-    u8::from(
-        word.compare_exchange(0, owner, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok(),
-    )
+    let taken = word
+        .compare_exchange(0, owner, Ordering::Acquire, Ordering::Relaxed)
+        .is_ok();
+    if taken {
+        locks::taken(cpu, lock as usize, false);
+    }
+    u8::from(taken)
 }
 
 exports!(

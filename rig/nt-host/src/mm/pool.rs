@@ -20,7 +20,7 @@ use crate::exports;
 use crate::ke::bugcheck;
 use crate::ke::processor::{self, Counters};
 use crate::sync::Mutex;
-use crate::verifier::Rule;
+use crate::verifier::{Rule, locks};
 
 /// A pool tag; its bytes as they appear in memory.
 pub type Tag = [u8; 4];
@@ -269,6 +269,7 @@ pub fn try_free(memory: NonNull<u8>, tag: Option<Tag>) -> Result<(), PoolError> 
     if tag.is_some_and(|tag| tag != header.tag) {
         return Err(PoolError::WrongTag);
     }
+    locks::freed(address, header.size);
     bytes.fill(DEAD);
     // SAFETY: the block is live and ours to change: its owner has just given it up.
     unsafe {
@@ -298,6 +299,7 @@ fn free_large(memory: NonNull<u8>, tag: Option<Tag>) -> Result<(), PoolError> {
     if bytes[large.size..].iter().any(|&byte| byte != RED) {
         return Err(PoolError::Overrun);
     }
+    locks::freed(address, large.size);
     bytes.fill(DEAD);
     let frame = frames::frame_of(address).ok_or(PoolError::NotAllocated)?;
     frames::free(frame, large.pages as u64);
@@ -379,6 +381,9 @@ pub extern "win64" fn ExAllocatePoolWithTag(kind: i32, size: usize, tag: u32) ->
         nt_sys::DISPATCH_LEVEL
     };
     bugcheck::irql_at_most("ExAllocatePoolWithTag", limit);
+    if size == 0 {
+        Rule::PoolZeroSize.breach(format_args!("allocates pool of no bytes"));
+    }
     Counters::count(&processor::current().counters.allocations);
     let memory = allocate_for(owner, size, tag.to_le_bytes());
     memory.map_or(core::ptr::null_mut(), |memory| memory.as_ptr().cast())

@@ -121,10 +121,18 @@ impl Leaks {
     /// The report, a line each.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = self.refusals.clone();
-        lines.extend(self.irps.iter().cloned());
+        lines.extend(
+            self.irps
+                .iter()
+                .map(|irp| format!("{}: {irp}", Rule::IrpLeak)),
+        );
         lines.extend(self.left.iter().cloned());
         if self.handles != 0 {
-            lines.push(format!("{} handles are still open", self.handles));
+            lines.push(format!(
+                "{}: {} handles are still open",
+                Rule::HandleLeak,
+                self.handles
+            ));
         }
         lines
     }
@@ -142,16 +150,25 @@ fn left_by(module: &Module) -> Vec<String> {
     });
     let mappings = address::io_mappings(id).into_iter().map(|left| {
         let (size, at) = (left.size, left.address);
-        format!("{name} left {size:#x} bytes of I/O space mapped at {at:#x}")
+        format!(
+            "{}: {name} left {size:#x} bytes of I/O space mapped at {at:#x}",
+            Rule::IoSpaceLeak
+        )
     });
     let mut lines: Vec<String> = pool.chain(mappings).collect();
     match mdl::pages_of(id) {
         0 => {}
-        pages => lines.push(format!("{name} left {pages} pages allocated for MDLs")),
+        pages => lines.push(format!(
+            "{}: {name} left {pages} pages allocated for MDLs",
+            Rule::MdlLeak
+        )),
     }
     match thread::count_of(id) {
         0 => {}
-        threads => lines.push(format!("{name} left {threads} threads running")),
+        threads => lines.push(format!(
+            "{}: {name} left {threads} threads running",
+            Rule::ThreadLeak
+        )),
     }
     lines
 }

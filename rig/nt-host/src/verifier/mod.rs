@@ -8,6 +8,7 @@
 //! It is always on. [`rules`] is the one table of them; docs/TESTING.md shows it to people.
 
 pub mod irql;
+pub mod locks;
 pub mod rules;
 
 use core::fmt;
@@ -17,6 +18,7 @@ pub use rules::{RULES, Rule};
 
 use crate::ke::{backtrace, bugcheck, processor};
 use crate::pe::modules;
+use crate::pe::unwind::Registers;
 
 impl Rule {
     /// Ends the machine because the driver that called the executive last broke this rule. `what` completes the
@@ -47,6 +49,12 @@ impl Rule {
         bugcheck::report(self.row().code, [0; 4], Some(self), what, || {
             backtrace::describe(&[routine as u64])
         })
+    }
+
+    /// As [`breach`](Self::breach), found by a fault of the driver's code at `registers`.
+    #[cold]
+    pub fn fault(self, parameters: [u64; 4], registers: &Registers, what: fmt::Arguments) -> ! {
+        bugcheck::fault_of(self.row().code, parameters, Some(self), registers, what)
     }
 }
 

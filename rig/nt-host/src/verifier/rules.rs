@@ -67,6 +67,8 @@ rules! {
             "memory before a pool allocation was written"
         PoolWriteAfterFree "pool-write-after-free" 0xc1
             "a pool allocation was written after it was freed"
+        PoolZeroSize "pool-zero-size" 0xc4
+            "pool of no bytes is allocated"
         PoolLeak "pool-leak" 0xc4
             "a driver is unloaded and leaves a pool allocation behind"
     }
@@ -83,6 +85,8 @@ rules! {
             "a semaphore is released beyond its limit"
         ThreadPriority "thread-priority" 0xc4
             "a thread is given a priority that does not exist"
+        StackOverflow "stack-overflow" 0x7f
+            "a driver uses more stack than a thread or a DPC has"
         RemoveLock "remove-lock" 0xc4
             "a remove lock is released more often than acquired, or with a wrong tag"
     }
@@ -97,6 +101,14 @@ rules! {
             "a spin lock is released at another IRQL than DISPATCH_LEVEL"
         LockStuck "lock-stuck" 0xea
             "a spin lock is waited for without end"
+        LockOrder "lock-order" 0xc4
+            "two spin locks are acquired in one order here and in the other there"
+        LockHeldAtReturn "lock-held-at-return" 0xc4
+            "a DPC, interrupt or dispatch routine returns with a spin lock held that it acquired"
+        LockHeldBelowDispatch "lock-held-below-dispatch" 0xc4
+            "the IRQL is lowered below DISPATCH_LEVEL while a spin lock is held"
+        LockFreed "lock-freed" 0xc4
+            "memory is freed with a spin lock in it that is held"
     }
     "IRPs and devices" {
         IrpInvalid "irp-invalid" 0xc4
@@ -119,6 +131,10 @@ rules! {
             "an IRP without a stack location left is sent on"
         IrpFreedInUse "irp-freed-in-use" 0xc4
             "an IRP is freed that a driver still has"
+        IrpCancelRoutine "irp-cancel-routine" 0xc4
+            "an IRP is completed with its cancel routine still set"
+        IrpLeak "irp-leak" 0xc4
+            "a driver never completes an IRP that it has"
         DeviceInvalid "device-invalid" 0xc4
             "what is passed as a device object is none, or was deleted"
         DeviceNoDispatch "device-no-dispatch" 0xc4
@@ -151,6 +167,14 @@ rules! {
             "pages of an MDL are freed that were not allocated for it, or twice"
         IoSpaceUnmap "io-space-unmap" 0xc4
             "I/O space is unmapped that is not mapped"
+        IoSpaceLeak "io-space-leak" 0xc4
+            "a driver is unloaded and leaves I/O space mapped"
+        MdlLeak "mdl-leak" 0xc4
+            "a driver is unloaded and leaves pages behind that it allocated for an MDL"
+        ThreadLeak "thread-leak" 0xc4
+            "a driver is unloaded and leaves a system thread running"
+        HandleLeak "handle-leak" 0xc4
+            "drivers are unloaded and leave a handle open"
     }
     "Storport" {
         SrbInvalid "srb-invalid" 0xc4
@@ -159,6 +183,8 @@ rules! {
             "a miniport completes an SRB twice, or one that it does not have"
         SrbPendingStatus "srb-pending-status" 0xc4
             "a miniport completes an SRB with SRB_STATUS_PENDING"
+        SrbLength "srb-length" 0xc4
+            "a miniport completes an SRB with more data than were asked for"
         SrbLost "srb-lost" 0xc4
             "a miniport keeps an SRB past its time and the reset that followed"
         SrbAtStop "srb-at-stop" 0xc4

@@ -39,6 +39,12 @@ pub const CASES: &[Case] = &[
         IoSetNextIrpStackLocation(irp);
         IofCallDriver(device, irp);
     }),
+    ("completes-a-cancelable-irp", |device| {
+        send(device, cancelable);
+    }),
+    ("keeps-an-irp", |device| {
+        send(device, never);
+    }),
     ("frees-an-irp-in-use", |device| {
         send(device, frees);
     }),
@@ -74,4 +80,16 @@ unsafe extern "system" fn forgets(_: *mut DEVICE_OBJECT, _: *mut IRP) -> NTSTATU
 unsafe extern "system" fn frees(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
     IoFreeIrp(irp);
     STATUS_SUCCESS
+}
+
+unsafe extern "system" fn cancelable(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    fields(irp).CancelRoutine = Some(cancel);
+    complete(irp, STATUS_SUCCESS)
+}
+
+unsafe extern "system" fn cancel(_: *mut DEVICE_OBJECT, _: *mut IRP) {}
+
+unsafe extern "system" fn never(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    IoMarkIrpPending(irp);
+    STATUS_PENDING
 }

@@ -37,6 +37,9 @@ pub const CASES: &[Case] = &[
         KeInitializeSemaphore(&raw mut semaphore, 0, 1);
         KeReleaseSemaphore(&raw mut semaphore, 0, 2, 0);
     }),
+    ("overflows-its-stack", |_| {
+        deep(0);
+    }),
     ("sets-priority-0", |_| {
         let thread: PVOID;
         // SAFETY: on x64 the current thread stands at gs:[0x188].
@@ -54,4 +57,9 @@ pub const CASES: &[Case] = &[
 
 fn wait(event: *mut KEVENT) {
     KeWaitForSingleObject(event.cast(), Executive, KernelMode, 0, core::ptr::null());
+}
+
+fn deep(level: u64) -> u64 {
+    let frame = core::hint::black_box([level; 64]);
+    deep(level + 1) + frame[0]
 }

@@ -3,6 +3,9 @@
 use super::*;
 
 pub const CASES: &[Case] = &[
+    ("allocates-no-bytes", |_| {
+        pool(0);
+    }),
     ("frees-no-pool", |_| {
         ExFreePool(pool(256).wrapping_add(64).cast())
     }),

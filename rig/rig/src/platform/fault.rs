@@ -16,15 +16,14 @@ use std::ptr::null_mut;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
-use nt_host::ke::bugcheck::{
-    self, KERNEL_SECURITY_CHECK_FAILURE, PAGE_FAULT_IN_NONPAGED_AREA, UNEXPECTED_KERNEL_MODE_TRAP,
-};
+use nt_host::ke::bugcheck::{self, KERNEL_SECURITY_CHECK_FAILURE, PAGE_FAULT_IN_NONPAGED_AREA};
 use nt_host::ke::exception::{self, Record};
 use nt_host::ke::fault;
 use nt_host::ke::processor;
 use nt_host::pe::{modules, unwind};
 use nt_host::rtl::context::Context;
 use nt_host::rtl::memory;
+use nt_host::verifier::Rule;
 use nt_sys::{NTSTATUS, STATUS_ACCESS_VIOLATION};
 
 use super::emulate::Outcome;
@@ -274,8 +273,7 @@ impl Linux {
             && rsp.saturating_sub(address) < OVERFLOW
             && !self.memory().is_readable(address, 1)
         {
-            bugcheck::fault(
-                UNEXPECTED_KERNEL_MODE_TRAP,
+            Rule::StackOverflow.fault(
                 [8, address, rsp, context.rip],
                 &state,
                 format_args!("uses more stack than it has"),

@@ -285,4 +285,45 @@ pub const CASES: &[Case] = &[
         ExtensionInvalid,
         "is no device extension",
     ),
+    posed("transfers-too-much", SrbLength, "bytes of data, of"),
+    case(
+        "allocates-no-bytes",
+        PoolZeroSize,
+        "allocates pool of no bytes",
+    ),
+    case(
+        "acquires-in-two-orders",
+        LockOrder,
+        "the other way round it was",
+    ),
+    case(
+        "keeps-a-lock-in-a-dpc",
+        LockHeldAtReturn,
+        "returns from a DPC routine with spin lock",
+    ),
+    case(
+        "lowers-with-a-lock",
+        LockHeldBelowDispatch,
+        "lowers the IRQL below DISPATCH_LEVEL",
+    ),
+    case("frees-a-held-lock", LockFreed, "which processor 0 holds"),
+    case(
+        "completes-a-cancelable-irp",
+        IrpCancelRoutine,
+        "with its cancel routine still set",
+    ),
+    finding("keeps-an-irp", IrpLeak, "holds IRP_MJ 0x03"),
+    finding("leaks-io-space", IoSpaceLeak, "0x1000 bytes of I/O space"),
+    finding("leaks-pages", MdlLeak, "1 pages allocated for MDLs"),
+    finding("leaks-a-thread", ThreadLeak, "1 threads running"),
+    // Nobody knows whose handle it is.
+    Case {
+        is_posed: true,
+        ..finding("leaks-a-handle", HandleLeak, "handles are still open")
+    },
+    case(
+        "overflows-its-stack",
+        StackOverflow,
+        "uses more stack than it has",
+    ),
 ];

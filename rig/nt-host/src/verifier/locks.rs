@@ -1,0 +1,192 @@
+//! Spin locks: what each processor holds, and in which order locks are taken.
+//!
+//! Whoever takes lock B while it holds lock A makes an edge A → B of a graph. A new edge that closes a circle is a
+//! deadlock that only waits for its moment: the report has the stacks of both ends. An edge is looked at once; each
+//! processor remembers those it has seen, so that a lock in its usual order costs a few instructions.
+//!
+//! Memory that is freed takes its locks' edges with it, since the next lock there is another.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::Rule;
+use crate::ke::backtrace;
+use crate::ke::processor::{self, Processor};
+use crate::sync::Mutex;
+
+/// Locks that a processor holds at once; further ones are not followed.
+const DEPTH: usize = 16;
+/// Edges that a processor remembers.
+const SEEN: usize = 64;
+
+/// A processor's part.
+pub struct PerCpu {
+    count: AtomicUsize,
+    held: [AtomicUsize; DEPTH],
+    seen: [AtomicU64; SEEN],
+}
+
+impl PerCpu {
+    pub(crate) const fn new() -> Self {
+        Self {
+            count: AtomicUsize::new(0),
+            held: [const { AtomicUsize::new(0) }; DEPTH],
+            seen: [const { AtomicU64::new(0) }; SEEN],
+        }
+    }
+}
+
+/// Who took the second lock while it held the first: return addresses.
+type Stack = Vec<u64>;
+
+static EDGES: Mutex<BTreeMap<(usize, usize), Stack>> = Mutex::new(BTreeMap::new());
+/// Counts what made remembered edges void.
+static AGE: AtomicU64 = AtomicU64::new(1);
+
+/// The processor has taken `lock`. `waited`: it would have waited for it.
+#[inline]
+pub fn taken(cpu: &Processor, lock: usize, waited: bool) {
+    let locks = &cpu.locks;
+    let count = locks.count.load(Ordering::Relaxed);
+    if waited && let Some(last) = count.checked_sub(1) {
+        let before = locks.held[last.min(DEPTH - 1)].load(Ordering::Relaxed);
+        follow(locks, before, lock);
+    }
+    if let Some(place) = locks.held.get(count) {
+        place.store(lock, Ordering::Relaxed);
+    }
+    locks.count.store(count + 1, Ordering::Relaxed);
+}
+
+/// The processor gives `lock` back.
+#[inline]
+pub fn given_back(cpu: &Processor, lock: usize) {
+    let locks = &cpu.locks;
+    let Some(left) = locks.count.load(Ordering::Relaxed).checked_sub(1) else {
+        return;
+    };
+    locks.count.store(left, Ordering::Relaxed);
+    let held = &locks.held[..(left + 1).min(DEPTH)];
+    let Some(at) = held
+        .iter()
+        .rposition(|held| held.load(Ordering::Relaxed) == lock)
+    else {
+        return;
+    };
+    for index in at + 1..held.len() {
+        held[index - 1].store(held[index].load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// How many locks this processor holds: to give to [`check`] when a routine has returned.
+#[inline]
+pub fn held() -> usize {
+    processor::current().locks.count.load(Ordering::Relaxed)
+}
+
+/// A routine of a driver has returned, which was called with `before` locks held.
+#[inline]
+pub fn check(before: usize, routine: usize, what: &str) {
+    if held() > before {
+        still_held(routine, what);
+    }
+}
+
+#[cold]
+fn still_held(routine: usize, what: &str) -> ! {
+    let lock = last();
+    Rule::LockHeldAtReturn.breach_of(
+        routine,
+        format_args!("returns from {what} with spin lock {lock:#x} held"),
+    )
+}
+
+/// The IRQL falls below DISPATCH_LEVEL.
+#[inline]
+pub fn lowered() {
+    if held() != 0 {
+        let lock = last();
+        Rule::LockHeldBelowDispatch.breach(format_args!(
+            "lowers the IRQL below DISPATCH_LEVEL with spin lock {lock:#x} held"
+        ));
+    }
+}
+
+fn last() -> usize {
+    let index = held().clamp(1, DEPTH) - 1;
+    processor::current().locks.held[index].load(Ordering::Relaxed)
+}
+
+fn follow(locks: &PerCpu, first: usize, second: usize) {
+    let mixed = (first as u64).rotate_left(32) ^ second as u64 ^ AGE.load(Ordering::Relaxed) << 48;
+    let mark = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let place = &locks.seen[(mark >> 58) as usize % SEEN];
+    if place.load(Ordering::Relaxed) != mark {
+        note(first, second);
+        place.store(mark, Ordering::Relaxed);
+    }
+}
+
+#[cold]
+fn note(first: usize, second: usize) {
+    let stack = backtrace::of_caller();
+    let mut edges = EDGES.lock();
+    if edges.contains_key(&(first, second)) {
+        return;
+    }
+    if let Some(other) = way(&edges, second, first) {
+        drop(edges);
+        let lines = |stack: &Stack| backtrace::describe(stack).join("\n        ");
+        Rule::LockOrder.breach(format_args!(
+            "acquires spin lock {second:#x} while it holds {first:#x}; the other way round it was:\n        {}\n    now:",
+            lines(&other),
+        ));
+    }
+    edges.insert((first, second), stack);
+}
+
+/// The stack of the first edge on a way from one lock to another, if there is a way.
+fn way(edges: &BTreeMap<(usize, usize), Stack>, from: usize, to: usize) -> Option<Stack> {
+    let mut seen: Vec<usize> = Vec::new();
+    let mut open: Vec<(usize, Option<&Stack>)> = alloc::vec![(from, None)];
+    while let Some((lock, first)) = open.pop() {
+        if lock == to {
+            return first.cloned();
+        }
+        if seen.contains(&lock) {
+            continue;
+        }
+        seen.push(lock);
+        for (&(_, next), stack) in edges.range((lock, 0)..=(lock, usize::MAX)) {
+            open.push((next, first.or(Some(stack))));
+        }
+    }
+    None
+}
+
+/// `size` bytes at `address` are freed: locks there end, and none may be held.
+pub fn freed(address: usize, size: usize) {
+    let inside = |lock: usize| lock.wrapping_sub(address) < size;
+    for cpu in processor::all() {
+        let count = cpu.locks.count.load(Ordering::Relaxed).min(DEPTH);
+        for lock in cpu.locks.held.iter().take(count) {
+            let lock = lock.load(Ordering::Relaxed);
+            if inside(lock) {
+                Rule::LockFreed.breach(format_args!(
+                    "frees memory with spin lock {lock:#x} in it, which processor {} holds",
+                    cpu.number
+                ));
+            }
+        }
+    }
+    let mut edges = EDGES.lock();
+    if edges.is_empty() {
+        return;
+    }
+    let before = edges.len();
+    edges.retain(|&(first, second), _| !inside(first) && !inside(second));
+    if edges.len() != before {
+        AGE.fetch_add(1, Ordering::Relaxed);
+    }
+}
