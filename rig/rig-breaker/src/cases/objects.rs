@@ -59,6 +59,8 @@ fn wait(event: *mut KEVENT) {
     KeWaitForSingleObject(event.cast(), Executive, KernelMode, 0, core::ptr::null());
 }
 
+/// Needs more stack than there is.
+#[expect(unconditional_recursion, reason = "the stack's end is its end")]
 fn deep(level: u64) -> u64 {
     let frame = core::hint::black_box([level; 64]);
     deep(level + 1) + frame[0]

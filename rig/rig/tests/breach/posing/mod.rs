@@ -72,7 +72,9 @@ static KEPT: AtomicUsize = AtomicUsize::new(0);
 
 unsafe extern "win64" fn keeps(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
     // SAFETY: a dispatch routine's own IRP.
-    unsafe { (*irp::current_location(irp)).Control |= SL_PENDING_RETURNED };
+    let location = unsafe { irp::current_location(irp) };
+    // SAFETY: the location is the routine's until it returns.
+    unsafe { (*location).Control |= SL_PENDING_RETURNED };
     KEPT.store(irp as usize, Ordering::SeqCst);
     STATUS_PENDING
 }
