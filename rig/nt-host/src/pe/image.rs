@@ -144,7 +144,7 @@ impl Layout {
                 .max(section.size_of_raw_data.get(LE));
             let end = rva
                 .checked_add(size)
-                .map(|end| end.next_multiple_of(PAGE_SIZE as u32));
+                .and_then(|end| end.checked_next_multiple_of(PAGE_SIZE as u32));
             let damaged = |why| Err(LoadError::NotPe(name.to_owned(), why));
             if !rva.is_multiple_of(PAGE_SIZE as u32) {
                 return damaged("its sections are not aligned to pages");
