@@ -477,9 +477,10 @@ impl Disk {
                     if connection.is_some() {
                         continue;
                     }
-                    self.abort(goal != Goal::Closed);
                     retry = (Duration::ZERO, RETRY.0);
+                    // Without power requests wait: what a sleep interrupted is done when the disk is back.
                     if goal != Goal::Closed {
+                        self.abort(true);
                         self.show(false);
                     }
                     self.settle(State::Settled, goal);
