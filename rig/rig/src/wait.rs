@@ -40,6 +40,14 @@ pub fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     }
 }
 
+/// Lets so much time pass.
+pub fn pass(time: Duration) {
+    match seeded::world() {
+        Some(_) => _ = until(time, || false),
+        None => thread::sleep(time),
+    }
+}
+
 /// Waits for a message, for `limit` at most.
 pub fn receive<T>(receiver: &Receiver<T>, limit: Duration) -> Option<T> {
     if seeded::world().is_none() {

@@ -88,6 +88,18 @@ impl Meter {
             unsafe { asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq") };
         }
     }
+
+    /// Notes that a driver was left. Its last call may have been a jump, so the trap flag may still be set; a seeded
+    /// machine's thread must not take it along where it goes on as another processor, or as none.
+    #[inline(never)]
+    fn leave(&self) {
+        self.cross(&self.inside);
+        if self.stepping.load(Relaxed) {
+            self.away.store(false, Relaxed);
+            // SAFETY: clears the trap flag, which is set for drivers only.
+            unsafe { asm!("pushfq", "and qword ptr [rsp], -0x101", "popfq") };
+        }
+    }
 }
 
 /// Calls a driver: `body` is driver code.
@@ -101,7 +113,7 @@ pub fn call<R>(body: impl FnOnce() -> R) -> R {
     // The call may have ended on another processor.
     let meter = &processor::current().meter;
     if meter.on.load(Relaxed) {
-        meter.cross(&meter.inside);
+        meter.leave();
     }
     result
 }
@@ -111,7 +123,7 @@ pub fn call<R>(body: impl FnOnce() -> R) -> R {
 pub fn serve<R>(body: impl FnOnce() -> R) -> R {
     let meter = &processor::current().meter;
     if meter.on.load(Relaxed) {
-        meter.cross(&meter.inside);
+        meter.leave();
     }
     let result = body();
     let meter = &processor::current().meter;

@@ -15,6 +15,7 @@ use nt_host::ke;
 use storport_host::{Disk, DmaBuffer, Io, IoError};
 
 use super::row::{Op, Row};
+use crate::wait;
 
 /// No load takes longer after its end was due, also one of large requests that are stepped through on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -140,10 +141,10 @@ pub fn run(disk: &Arc<Disk>, row: &Row, until: Until) -> Result<Outcome, LoadErr
         );
     }
     if let Until::Time(time) = until {
-        std::thread::sleep(time);
+        wait::pass(time);
         load.stop.store(true, Ordering::Relaxed);
     }
-    if end.recv_timeout(PATIENCE).is_err() {
+    if wait::receive(&end, PATIENCE).is_none() {
         return Err(LoadError::Stuck(load.in_flight.load(Ordering::Relaxed)));
     }
     if let Some(error) = guard(&load.failure).take() {

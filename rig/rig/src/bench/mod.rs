@@ -26,12 +26,15 @@ use serde::Serialize;
 
 use result::{Ratio, Result as RowResult};
 use row::{Backend, Filter, Op, Row, Size};
-use subject::{Subject, SubjectError};
+use subject::{Kind, Subject, SubjectError};
 
 /// Bytes of the image behind the file backend, which fits the host's page cache.
 const IMAGE: u64 = 64 << 20;
 /// Where those images are made.
 const FOLDER: &str = "out/bench";
+
+/// The seed of machines that count instructions.
+const SEED: u64 = 1;
 
 /// Arguments of `bench disk`.
 #[derive(Args, Clone, Debug)]
@@ -144,8 +147,8 @@ struct Measured {
 }
 
 /// Said in the report and below the table.
-const INSTRUCTIONS: &str = "instructions: counted by single-stepping through the drivers, in a sample of each row's \
-    requests; those of memcpy and its like, which images import, are not among them";
+const INSTRUCTIONS: &str = "instructions: counted by single-stepping through the drivers on a seeded machine, in \
+    a sample of each row's requests; those of memcpy and its like, which images import, are not among them";
 
 /// Measures, printing rows as they are done.
 pub fn disk(options: &Disk) -> Result<(), BenchError> {
@@ -179,8 +182,8 @@ pub fn disk(options: &Disk) -> Result<(), BenchError> {
             .enumerate()
         {
             let image = image(index)?;
-            let started = Subject::start(drivers, group[0].cpus, &image.0);
-            subjects.push((started?, image));
+            let started = Subject::start(drivers, group[0].cpus, Kind::Fast(&image.0))?;
+            subjects.push((started, image));
         }
         let mut last = None;
         for row in group {
@@ -235,7 +238,7 @@ fn measure(
     // The drivers do the same whatever is behind the backend.
     if row.backend == Backend::Null {
         for ((subject, _), rounds) in subjects.iter_mut().zip(&mut results) {
-            rounds.functions = subject.instructions(row, effort.sample(row))?;
+            rounds.functions = count(subject.drivers(), row, effort.sample(row))?;
         }
     }
     let ratio = match &results[..] {
@@ -249,6 +252,16 @@ fn measure(
         other: results.next(),
         ratio,
     })
+}
+
+/// Instructions of a request by function, the most first. A seeded machine counts them: the same drivers take the same
+/// number of instructions, whatever else the host does meanwhile. Each row has one of its own, which is gone before its
+/// watchdog could take idleness for a driver that spins.
+fn count(drivers: &Path, row: &Row, requests: u64) -> Result<Vec<(String, f64)>, SubjectError> {
+    let mut subject = Subject::start(drivers, row.cpus, Kind::Seeded(SEED))?;
+    let functions = subject.instructions(row, requests)?;
+    subject.end()?;
+    Ok(functions)
 }
 
 /// An image for the file backend, removed when dropped.

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsStr,
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -44,6 +45,15 @@ pub enum SubjectError {
     },
 }
 
+/// What kind of machine.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind<'a> {
+    /// A thread for each virtual CPU, and this image behind the file backend.
+    Fast(&'a Path),
+    /// One thread, every choice by this seed, and no file backend.
+    Seeded(u64),
+}
+
 /// A machine in a process of its own. Dropped, it is ended at once.
 pub struct Subject {
     drivers: PathBuf,
@@ -53,20 +63,26 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Boots a machine with these drivers, and this image behind its file backend.
-    pub fn start(drivers: &Path, cpus: u32, image: &Path) -> Result<Self, SubjectError> {
+    /// Boots a machine with these drivers.
+    pub fn start(drivers: &Path, cpus: u32, kind: Kind) -> Result<Self, SubjectError> {
         let fail = |reason| SubjectError::Process {
             drivers: drivers.to_owned(),
             reason,
         };
         let missing = || fail(io::Error::other("it has no pipe"));
+        let seed = match kind {
+            Kind::Fast(_) => String::new(),
+            Kind::Seeded(seed) => seed.to_string(),
+        };
         let mut child = Command::new(env::current_exe().map_err(fail)?)
             .arg("worker")
             .arg("--drivers")
             .arg(drivers)
-            .arg("--image")
-            .arg(image)
             .args(["--cpus", &cpus.to_string()])
+            .args(match kind {
+                Kind::Fast(image) => [OsStr::new("--image"), image.as_os_str()],
+                Kind::Seeded(_) => [OsStr::new("--seed"), OsStr::new(&seed)],
+            })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -83,6 +99,11 @@ impl Subject {
             Answer::Ready => Ok(subject),
             other => Err(subject.ended(format!("it said {other:?} first"))),
         }
+    }
+
+    /// Its drivers.
+    pub fn drivers(&self) -> &Path {
+        &self.drivers
     }
 
     fn ended(&self, what: String) -> SubjectError {

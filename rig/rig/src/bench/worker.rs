@@ -9,7 +9,6 @@ use std::{
     io::{self, BufRead, Write},
     path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
-    thread,
     time::Duration,
 };
 
@@ -30,7 +29,9 @@ use crate::{
     boot::{self, BootError, Machine, Plan},
     image::{Claim, ClaimError},
     packages::{PackageError, Packages},
+    placement,
     platform::step,
+    wait,
 };
 
 /// What a worker is asked.
@@ -68,9 +69,12 @@ pub struct Worker {
     /// Virtual CPUs.
     #[arg(long)]
     cpus: u32,
-    /// The image behind the file backend.
+    /// The image behind the file backend, if there shall be one.
     #[arg(long)]
-    image: PathBuf,
+    image: Option<PathBuf>,
+    /// Makes a seeded machine, in which the same drivers always do the same.
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 /// Why a worker ends.
@@ -97,13 +101,21 @@ pub enum WorkerError {
 const NULL_SECTORS: u64 = 2 << 20;
 /// RAM in MiB: 32 requests of 1 MiB, and the system.
 const MEMORY: u64 = 256;
+/// Requests for each one in flight, before instructions are counted.
+const WARM: u64 = 4;
 /// What the drivers may still have to do after the last answer.
 const SETTLE: Duration = Duration::from_millis(2);
 
 /// Boots, then answers until its input ends.
 pub fn run(options: &Worker) -> Result<(), WorkerError> {
+    if options.seed.is_some() {
+        placement::fix();
+    }
     let packages = Packages::read(&options.drivers)?;
-    let images = vec![Claim::null(NULL_SECTORS), Claim::new(&options.image)?];
+    let mut images = vec![Claim::null(NULL_SECTORS)];
+    if let Some(image) = &options.image {
+        images.push(Claim::new(image)?);
+    }
     let machine = boot::boot(Plan {
         cpus: options.cpus,
         memory_mib: MEMORY,
@@ -111,7 +123,7 @@ pub fn run(options: &Worker) -> Result<(), WorkerError> {
         images,
         configure: &|_, _| (),
         trace: None,
-        seed: None,
+        seed: options.seed,
     })?;
     let mut disks = storport_host::disks();
     disks.sort_by_key(|disk| disk.target());
@@ -192,6 +204,9 @@ impl Bench<'_> {
                 })
             }
             Ask::Instructions(row, requests) => {
+                // What the drivers allocate once, they allocate now.
+                let before = WARM * u64::from(row.depth);
+                self.load(&row, Until::Requests(before))?;
                 step::start();
                 let outcome = self.load(&row, Until::Requests(requests));
                 let counts = step::stop();
@@ -227,7 +242,7 @@ impl Bench<'_> {
         let index = usize::from(row.backend == Backend::File);
         let disk = self.disks.get(index).ok_or(LoadError::Small)?;
         let outcome = load::run(disk, row, until);
-        thread::sleep(SETTLE);
+        wait::pass(SETTLE);
         outcome
     }
 

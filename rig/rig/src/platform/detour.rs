@@ -120,14 +120,16 @@ pub fn hypercall_page() -> [u8; PAGE_SIZE] {
 
 extern "sysv64" fn carry_out(number: u64, arguments: &[u64; 5]) -> i64 {
     let xen = fault::machine().and_then(|machine| machine.xen());
-    let result = match (xen, vcpu::current()) {
-        (Some(xen), Some(cpu)) => border::serve(|| xen.hypercall(cpu, number, *arguments)),
+    match (xen, vcpu::current()) {
+        (Some(xen), Some(cpu)) => border::serve(|| {
+            let result = xen.hypercall(cpu, number, *arguments);
+            if let Some(world) = seeded::world() {
+                world.call();
+            }
+            result
+        }),
         _ => -ENOSYS,
-    };
-    if let Some(world) = seeded::world() {
-        world.call();
     }
-    result
 }
 
 /// Stands for the instruction `pause`.
@@ -140,10 +142,12 @@ pub unsafe extern "sysv64" fn pause() {
 }
 
 extern "sysv64" fn spin() {
-    nt_host::ke::interrupted();
-    if let Some(world) = seeded::world() {
-        world.spin();
-    }
+    border::serve(|| {
+        nt_host::ke::interrupted();
+        if let Some(world) = seeded::world() {
+            world.spin();
+        }
+    });
 }
 
 /// Delivers what is pending, then goes on where the driver was; that address is on the stack.
