@@ -142,9 +142,9 @@ fn wait(when: When) -> io::Result<()> {
     Ok(())
 }
 
-/// The process that debugs this one; 0 if none does (proc(5): `TracerPid`).
+/// The process that debugs this thread, since gdb attaches to one after the other; 0 if none does (proc(5): `TracerPid`).
 fn tracer() -> io::Result<u32> {
-    let status = fs::read_to_string("/proc/self/status")?;
+    let status = fs::read_to_string("/proc/thread-self/status")?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("TracerPid:"));
