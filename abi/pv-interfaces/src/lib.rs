@@ -23,6 +23,7 @@ pub mod shared_info;
 pub mod store;
 pub mod suspend;
 pub mod unplug;
+pub mod vif;
 
 /// `NTSTATUS`: negative values are errors.
 pub type NtStatus = i32;
