@@ -27,6 +27,7 @@ pub mod hvm;
 pub mod hypercall;
 pub mod ids;
 pub mod memory;
+pub mod netif;
 pub mod platform;
 pub mod sched;
 pub mod shared_info;
