@@ -8,50 +8,7 @@
 //! wrong guess destroys data.
 
 use xen_abi::blkif;
-
-/// The value of a key that should hold a decimal number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value {
-    /// There is no such key.
-    Missing,
-    /// It holds something else.
-    Garbage,
-    /// It holds this.
-    Number(u64),
-}
-
-impl Value {
-    /// Parses a key's content, `None` if the key does not exist.
-    pub fn parse(text: Option<&[u8]>) -> Self {
-        let Some(text) = text else {
-            return Value::Missing;
-        };
-        let mut number = 0u64;
-        for digit in text {
-            let value = digit.wrapping_sub(b'0');
-            let next = number
-                .checked_mul(10)
-                .and_then(|n| n.checked_add(u64::from(value)));
-            match next {
-                Some(next) if value <= 9 => number = next,
-                _ => return Value::Garbage,
-            }
-        }
-        if text.is_empty() {
-            Value::Garbage
-        } else {
-            Value::Number(number)
-        }
-    }
-
-    /// The number; what is no number counts as absent.
-    fn or(self, default: u64) -> u64 {
-        match self {
-            Value::Number(number) => number,
-            Value::Missing | Value::Garbage => default,
-        }
-    }
-}
+pub use xenstore::Value;
 
 /// Reads one key of the backend's directory.
 pub type Get<'a> = &'a mut dyn FnMut(&str) -> Value;

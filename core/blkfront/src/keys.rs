@@ -1,7 +1,8 @@
 //! What the frontend writes into its directory to connect (blkif.h: "Frontend XenBus Nodes"), all in one transaction.
 
-use core::fmt::{self, Write};
+use core::fmt;
 use xen_abi::{Gref, Port, blkif};
+use xenstore::Text;
 
 /// Where one queue's ring is.
 #[derive(Clone, Copy, Debug)]
@@ -61,46 +62,6 @@ pub fn publish<'a, E>(
         write(feature, "1")?;
     }
     Ok(())
-}
-
-/// Short text without an allocation; what does not fit is cut off.
-#[derive(Clone, Copy)]
-pub struct Text {
-    bytes: [u8; 48],
-    length: usize,
-}
-
-impl Text {
-    /// Formats.
-    pub fn new(arguments: fmt::Arguments<'_>) -> Self {
-        let mut text = Text {
-            bytes: [0; 48],
-            length: 0,
-        };
-        // A failure means that it was cut off, which is this type's promise.
-        let _ = text.write_fmt(arguments);
-        text
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        self.bytes
-            .get(..self.length)
-            .and_then(|bytes| str::from_utf8(bytes).ok())
-            .unwrap_or("")
-    }
-}
-
-impl Write for Text {
-    fn write_str(&mut self, part: &str) -> fmt::Result {
-        let end = self.length + part.len();
-        self.bytes
-            .get_mut(self.length..end)
-            .ok_or(fmt::Error)?
-            .copy_from_slice(part.as_bytes());
-        self.length = end;
-        Ok(())
-    }
 }
 
 #[cfg(test)]

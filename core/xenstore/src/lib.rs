@@ -20,12 +20,14 @@ mod path;
 mod receiver;
 mod request;
 mod ring;
+mod value;
 mod watch;
 
 pub use client::{Client, Event, Progress, SLOTS, Ticket, Transaction};
 pub use error::{Broken, Error};
 pub use path::Path;
 pub use request::{Mask, Operation, Permission};
+pub use value::{Text, Value};
 pub use watch::WatchId;
 
 /// The names in the reply to a directory request.
