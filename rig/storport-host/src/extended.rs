@@ -4,7 +4,7 @@ use core::ptr::null_mut;
 use core::sync::atomic::Ordering;
 
 use nt_host::exports;
-use nt_host::ke::{bugcheck, processor};
+use nt_host::ke::processor;
 use nt_host::mm::frames;
 use nt_host::platform::PAGE_SIZE;
 use nt_sys::storport::{
@@ -17,9 +17,7 @@ use nt_sys::storport::{
     STOR_STATUS_INVALID_PARAMETER, STOR_STATUS_NOT_IMPLEMENTED, STOR_STATUS_SUCCESS,
     STOR_STATUS_UNSUCCESSFUL,
 };
-use nt_sys::{
-    BOOLEAN, DEVICE_OBJECT, DISPATCH_LEVEL, PASSIVE_LEVEL, PROCESSOR_NUMBER, PVOID, UCHAR,
-};
+use nt_sys::{BOOLEAN, DEVICE_OBJECT, PROCESSOR_NUMBER, PVOID, UCHAR};
 
 use crate::adapter::Adapter;
 use crate::slot::Slot;
@@ -148,7 +146,6 @@ pub unsafe extern "win64" fn StorPortGetScatterGatherList(
     _extension: PVOID,
     srb: *mut SCSI_REQUEST_BLOCK,
 ) -> *mut STOR_SCATTER_GATHER_LIST {
-    bugcheck::irql_at_most("StorPortGetScatterGatherList", DISPATCH_LEVEL);
     let slot = Slot::of(srb, "StorPortGetScatterGatherList");
     // SAFETY: `of` found it to be a slot, which the miniport has now.
     unsafe { &mut *slot.as_ptr() }.build_list()
@@ -164,7 +161,6 @@ pub unsafe extern "win64" fn StorPortGetUncachedExtension(
     _config: PVOID,
     size: u32,
 ) -> PVOID {
-    bugcheck::irql_at_most("StorPortGetUncachedExtension", PASSIVE_LEVEL);
     let adapter = Adapter::of(extension, "StorPortGetUncachedExtension");
     if adapter.uncached.lock().is_some() {
         return null_mut();

@@ -4,12 +4,11 @@ use alloc::vec::Vec;
 
 use nt_host::Export;
 use nt_host::exports;
-use nt_host::ke::bugcheck;
 use nt_host::sync::Mutex;
 use nt_sys::storport::HW_INITIALIZATION_DATA;
 use nt_sys::{
-    DRIVER_OBJECT, IRP_MJ_MAXIMUM_FUNCTION, NTSTATUS, PASSIVE_LEVEL, PVOID,
-    STATUS_INVALID_PARAMETER, STATUS_REVISION_MISMATCH, STATUS_SUCCESS,
+    DRIVER_OBJECT, IRP_MJ_MAXIMUM_FUNCTION, NTSTATUS, PVOID, STATUS_INVALID_PARAMETER,
+    STATUS_REVISION_MISMATCH, STATUS_SUCCESS,
 };
 
 use crate::{class, dispatch, extended, notification};
@@ -50,7 +49,6 @@ pub unsafe extern "win64" fn StorPortInitialize(
     data: *const HW_INITIALIZATION_DATA,
     _context: PVOID,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("StorPortInitialize", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
     let length = unsafe { (*data).HwInitializationDataSize } as usize;
     if length < size_of::<HW_INITIALIZATION_DATA>() {

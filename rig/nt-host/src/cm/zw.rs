@@ -8,10 +8,10 @@ use core::ptr::NonNull;
 
 use nt_sys::{
     ACCESS_MASK, DELETE, HANDLE, KEY_ALL_ACCESS, KEY_ENUMERATE_SUB_KEYS, KEY_QUERY_VALUE, KEY_READ,
-    KEY_SET_VALUE, KEY_WRITE, NTSTATUS, OBJECT_ATTRIBUTES, PASSIVE_LEVEL, PVOID,
-    REG_CREATED_NEW_KEY, REG_OPENED_EXISTING_KEY, REG_OPTION_VOLATILE, STATUS_ACCESS_DENIED,
-    STATUS_CANNOT_DELETE, STATUS_CHILD_MUST_BE_VOLATILE, STATUS_INSUFFICIENT_RESOURCES,
-    STATUS_INVALID_HANDLE, STATUS_INVALID_PARAMETER, STATUS_KEY_DELETED, STATUS_NO_MORE_ENTRIES,
+    KEY_SET_VALUE, KEY_WRITE, NTSTATUS, OBJECT_ATTRIBUTES, PVOID, REG_CREATED_NEW_KEY,
+    REG_OPENED_EXISTING_KEY, REG_OPTION_VOLATILE, STATUS_ACCESS_DENIED, STATUS_CANNOT_DELETE,
+    STATUS_CHILD_MUST_BE_VOLATILE, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_HANDLE,
+    STATUS_INVALID_PARAMETER, STATUS_KEY_DELETED, STATUS_NO_MORE_ENTRIES,
     STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_NAME_NOT_FOUND, STATUS_OBJECT_PATH_SYNTAX_BAD,
     STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS, UNICODE_STRING,
 };
@@ -21,7 +21,6 @@ use super::tree::{Key, KeyId, MAX_VALUE_NAME, NewKey, Tree, TreeError};
 use super::value::Value;
 use super::{record, with};
 use crate::exports;
-use crate::ke::bugcheck;
 use crate::ob::{self, ObjectType, handle};
 
 /// Key objects.
@@ -170,7 +169,6 @@ pub unsafe extern "win64" fn ZwOpenKey(
     access: ACCESS_MASK,
     attributes: *const OBJECT_ATTRIBUTES,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("ZwOpenKey", PASSIVE_LEVEL);
     let open = || {
         // SAFETY: the caller's promise.
         let (root, path) = unsafe { target(attributes) }?;
@@ -193,7 +191,6 @@ pub unsafe extern "win64" fn ZwCreateKey(
     options: u32,
     disposition: *mut u32,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("ZwCreateKey", PASSIVE_LEVEL);
     let create = || {
         // SAFETY: the caller's promise.
         let (root, path) = unsafe { target(attributes) }?;
@@ -240,7 +237,6 @@ pub unsafe extern "win64" fn ZwQueryValueKey(
     room: u32,
     needed: *mut u32,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("ZwQueryValueKey", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
     let name = Name::new(unsafe { units(name) });
     let record = on_key(key, KEY_QUERY_VALUE, |key| {
@@ -265,7 +261,6 @@ pub unsafe extern "win64" fn ZwEnumerateValueKey(
     room: u32,
     needed: *mut u32,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("ZwEnumerateValueKey", PASSIVE_LEVEL);
     let record = on_key(key, KEY_QUERY_VALUE, |key| {
         let (name, value) = key
             .values()
@@ -289,7 +284,6 @@ pub unsafe extern "win64" fn ZwSetValueKey(
     data: PVOID,
     size: u32,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("ZwSetValueKey", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
     let name = Name::new(unsafe { units(name) });
     if name.units().len() > MAX_VALUE_NAME || (data.is_null() && size != 0) {
@@ -315,7 +309,6 @@ pub unsafe extern "win64" fn ZwDeleteValueKey(
     key: HANDLE,
     name: *const UNICODE_STRING,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("ZwDeleteValueKey", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
     let name = Name::new(unsafe { units(name) });
     let deleted = on_key(key, KEY_SET_VALUE, |key| match key.delete_value(&name) {
@@ -330,7 +323,6 @@ pub unsafe extern "win64" fn ZwDeleteValueKey(
 /// # Safety
 /// `key` is a handle.
 pub unsafe extern "win64" fn ZwDeleteKey(key: HANDLE) -> NTSTATUS {
-    bugcheck::irql_at_most("ZwDeleteKey", PASSIVE_LEVEL);
     let delete = || {
         let id = opened(key, DELETE)?;
         with(|tree| tree.delete(id))?;
@@ -351,7 +343,6 @@ pub unsafe extern "win64" fn ZwEnumerateKey(
     room: u32,
     needed: *mut u32,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("ZwEnumerateKey", PASSIVE_LEVEL);
     let enumerate = || {
         let id = opened(key, KEY_ENUMERATE_SUB_KEYS)?;
         with(|tree| {
@@ -380,7 +371,6 @@ pub unsafe extern "win64" fn ZwQueryKey(
     room: u32,
     needed: *mut u32,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("ZwQueryKey", PASSIVE_LEVEL);
     let query = || {
         let id = opened(key, KEY_QUERY_VALUE)?;
         with(|tree| {
@@ -397,7 +387,6 @@ pub unsafe extern "win64" fn ZwQueryKey(
 /// # Safety
 /// `handle` is a handle that nothing else uses.
 pub unsafe extern "win64" fn ZwClose(handle: HANDLE) -> NTSTATUS {
-    bugcheck::irql_at_most("ZwClose", PASSIVE_LEVEL);
     match handle::close(handle as usize) {
         Ok(()) => STATUS_SUCCESS,
         Err(_) => STATUS_INVALID_HANDLE,

@@ -9,12 +9,11 @@ use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use nt_sys::{
-    BOOLEAN, NTSTATUS, OBJECT_ATTRIBUTES, PASSIVE_LEVEL, PVOID, STATUS_INSUFFICIENT_RESOURCES,
+    BOOLEAN, NTSTATUS, OBJECT_ATTRIBUTES, PVOID, STATUS_INSUFFICIENT_RESOURCES,
     STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS,
 };
 
 use crate::exports;
-use crate::ke::bugcheck;
 use crate::ob::{self, ObjectType};
 use crate::rtl::unicode;
 use crate::sync::Mutex;
@@ -86,7 +85,6 @@ pub unsafe extern "win64" fn ExCreateCallback(
     create: BOOLEAN,
     allow_multiple: BOOLEAN,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("ExCreateCallback", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
     let name = unsafe { (*attributes).ObjectName };
     let name = match name.is_null() {
@@ -141,7 +139,6 @@ pub unsafe extern "win64" fn ExRegisterCallback(
     routine: Option<Routine>,
     context: PVOID,
 ) -> PVOID {
-    bugcheck::irql_at_most("ExRegisterCallback", nt_sys::APC_LEVEL);
     let Some(routine) = routine else {
         return null_mut();
     };
@@ -172,7 +169,6 @@ pub unsafe extern "win64" fn ExRegisterCallback(
 
 /// Microsoft Learn: ExUnregisterCallback; the routine does not run any more when this returns.
 pub extern "win64" fn ExUnregisterCallback(registration: PVOID) {
-    bugcheck::irql_at_most("ExUnregisterCallback", nt_sys::APC_LEVEL);
     let Some(registration) = REGISTERED.lock().remove(&(registration as usize)) else {
         return;
     };

@@ -8,12 +8,9 @@ use alloc::string::String;
 use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
 
-use nt_sys::{
-    HANDLE, KEVENT, NotificationEvent, PASSIVE_LEVEL, SynchronizationEvent, UNICODE_STRING,
-};
+use nt_sys::{HANDLE, KEVENT, NotificationEvent, SynchronizationEvent, UNICODE_STRING};
 
 use crate::exports;
-use crate::ke::bugcheck;
 use crate::ke::event::KeInitializeEvent;
 use crate::ob::{self, ObjectType, handle};
 use crate::rtl::unicode;
@@ -100,7 +97,6 @@ pub unsafe extern "win64" fn IoCreateNotificationEvent(
     name: *const UNICODE_STRING,
     out: *mut HANDLE,
 ) -> *mut KEVENT {
-    bugcheck::irql_at_most("IoCreateNotificationEvent", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
     unsafe { open(NotificationEvent, name, out) }
 }
@@ -113,7 +109,6 @@ pub unsafe extern "win64" fn IoCreateSynchronizationEvent(
     name: *const UNICODE_STRING,
     out: *mut HANDLE,
 ) -> *mut KEVENT {
-    bugcheck::irql_at_most("IoCreateSynchronizationEvent", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
     unsafe { open(SynchronizationEvent, name, out) }
 }

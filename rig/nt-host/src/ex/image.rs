@@ -4,12 +4,11 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use nt_sys::{
-    HANDLE, NTSTATUS, PASSIVE_LEVEL, PVOID, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_PARAMETER,
+    HANDLE, NTSTATUS, PVOID, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_PARAMETER,
     STATUS_PROCEDURE_NOT_FOUND, STATUS_SUCCESS, UNICODE_STRING,
 };
 
 use crate::exports;
-use crate::ke::bugcheck;
 use crate::pe::Module;
 use crate::pe::modules;
 use crate::sync::Mutex;
@@ -58,14 +57,12 @@ pub fn loaded(module: &Module) {
 
 /// Microsoft Learn: PsSetLoadImageNotifyRoutine.
 pub extern "win64" fn PsSetLoadImageNotifyRoutine(routine: Routine) -> NTSTATUS {
-    bugcheck::irql_at_most("PsSetLoadImageNotifyRoutine", PASSIVE_LEVEL);
     ROUTINES.lock().push(routine);
     STATUS_SUCCESS
 }
 
 /// Microsoft Learn: PsRemoveLoadImageNotifyRoutine.
 pub extern "win64" fn PsRemoveLoadImageNotifyRoutine(routine: Routine) -> NTSTATUS {
-    bugcheck::irql_at_most("PsRemoveLoadImageNotifyRoutine", PASSIVE_LEVEL);
     let mut routines = ROUTINES.lock();
     match routines
         .iter()
@@ -81,7 +78,6 @@ pub extern "win64" fn PsRemoveLoadImageNotifyRoutine(routine: Routine) -> NTSTAT
 
 /// Microsoft Learn: PsSetCreateProcessNotifyRoutine. No process is ever created here, so no routine is ever called.
 pub extern "win64" fn PsSetCreateProcessNotifyRoutine(_routine: PVOID, _remove: u8) -> NTSTATUS {
-    bugcheck::irql_at_most("PsSetCreateProcessNotifyRoutine", PASSIVE_LEVEL);
     STATUS_SUCCESS
 }
 
@@ -108,7 +104,6 @@ pub unsafe extern "win64" fn RtlQueryModuleInformation(
     element: u32,
     buffer: PVOID,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("RtlQueryModuleInformation", PASSIVE_LEVEL);
     let element = element as usize;
     if element != BASIC && element != size_of::<ExtendedInfo>() {
         return STATUS_INVALID_PARAMETER;

@@ -3,14 +3,13 @@
 use alloc::vec::Vec;
 
 use nt_sys::{
-    NTSTATUS, PASSIVE_LEVEL, PVOID, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_INFO_CLASS,
-    STATUS_SUCCESS,
+    NTSTATUS, PVOID, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_INFO_CLASS, STATUS_SUCCESS,
 };
 
 use super::image;
 use crate::exports;
 use crate::host::platform;
-use crate::ke::{bugcheck, processor, time};
+use crate::ke::{processor, time};
 use crate::mm::frames;
 use crate::pe::modules;
 use crate::platform::PAGE_SIZE;
@@ -80,7 +79,6 @@ pub unsafe extern "win64" fn ZwQuerySystemInformation(
     room: u32,
     needed: *mut u32,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("ZwQuerySystemInformation", PASSIVE_LEVEL);
     let answer = match class {
         SYSTEM_BASIC_INFORMATION => basic(),
         SYSTEM_MODULE_INFORMATION => images(),

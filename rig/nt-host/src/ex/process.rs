@@ -1,9 +1,8 @@
 //! Processes: there is one, the system's, and every thread belongs to it.
 
-use nt_sys::{DISPATCH_LEVEL, PVOID};
+use nt_sys::PVOID;
 
 use crate::exports;
-use crate::ke::bugcheck;
 
 /// What a pointer to the process points to. Drivers know nothing of its inside.
 struct Process {
@@ -44,14 +43,10 @@ pub extern "win64" fn PsGetProcessImageFileName(_process: PVOID) -> *const u8 {
 }
 
 /// Microsoft Learn: KeStackAttachProcess. The address space is the same for all.
-pub extern "win64" fn KeStackAttachProcess(_process: PVOID, _state: PVOID) {
-    bugcheck::irql_at_most("KeStackAttachProcess", DISPATCH_LEVEL);
-}
+pub extern "win64" fn KeStackAttachProcess(_process: PVOID, _state: PVOID) {}
 
 /// Microsoft Learn: KeUnstackDetachProcess.
-pub extern "win64" fn KeUnstackDetachProcess(_state: PVOID) {
-    bugcheck::irql_at_most("KeUnstackDetachProcess", DISPATCH_LEVEL);
-}
+pub extern "win64" fn KeUnstackDetachProcess(_state: PVOID) {}
 
 exports!(
     "ntoskrnl.exe":

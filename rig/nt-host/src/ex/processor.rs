@@ -2,10 +2,10 @@
 
 use alloc::boxed::Box;
 
-use nt_sys::{APC_LEVEL, NTSTATUS, PROCESSOR_NUMBER, PVOID, STATUS_SUCCESS};
+use nt_sys::{NTSTATUS, PROCESSOR_NUMBER, PVOID, STATUS_SUCCESS};
 
 use crate::exports;
-use crate::ke::{bugcheck, processor};
+use crate::ke::processor;
 
 /// `KE_PROCESSOR_CHANGE_NOTIFY_CONTEXT` (wdm.h).
 #[repr(C)]
@@ -35,7 +35,6 @@ pub unsafe extern "win64" fn KeRegisterProcessorChangeCallback(
     context: PVOID,
     flags: u32,
 ) -> PVOID {
-    bugcheck::irql_at_most("KeRegisterProcessorChangeCallback", APC_LEVEL);
     let mut status = STATUS_SUCCESS;
     let mut told = 0;
     let tell = |cpu: u32, state: i32, status: &mut NTSTATUS| {

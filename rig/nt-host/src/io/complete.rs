@@ -19,17 +19,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use nt_sys::{
-    CCHAR, DEVICE_OBJECT, DISPATCH_LEVEL, IO_STACK_LOCATION, IRP, IRP_MJ_PNP, IRP_MJ_POWER,
-    IRP_MN_REMOVE_DEVICE, NTSTATUS, SL_ERROR_RETURNED, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR,
-    SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED, STATUS_INVALID_DEVICE_REQUEST,
-    STATUS_MORE_PROCESSING_REQUIRED, STATUS_PENDING, nt_success,
+    CCHAR, DEVICE_OBJECT, IO_STACK_LOCATION, IRP, IRP_MJ_PNP, IRP_MJ_POWER, IRP_MN_REMOVE_DEVICE,
+    NTSTATUS, SL_ERROR_RETURNED, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS,
+    SL_PENDING_RETURNED, STATUS_INVALID_DEVICE_REQUEST, STATUS_MORE_PROCESSING_REQUIRED,
+    STATUS_PENDING, nt_success,
 };
 use trace::{Class, Event};
 
 use super::device::describe;
 use super::irp::{self, State};
 use crate::exports;
-use crate::ke::bugcheck;
 use crate::ke::event::KeSetEvent;
 use crate::place;
 use crate::sync::Mutex;
@@ -65,7 +64,6 @@ static CALLS: Mutex<Calls> = Mutex::new(Calls {
 /// # Safety
 /// `device` is a live device object, `irp` an IRP whose next location is filled in.
 pub unsafe extern "win64" fn IofCallDriver(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
-    bugcheck::irql_at_most("IofCallDriver", DISPATCH_LEVEL);
     irp::demand(irp, "IofCallDriver");
     if !super::device::is_device(device) {
         Rule::DeviceInvalid.breach(format_args!(
@@ -241,7 +239,6 @@ impl Call {
 /// `irp` is an IRP that the caller holds.
 pub unsafe extern "win64" fn IofCompleteRequest(irp: *mut IRP, _boost: CCHAR) {
     let caller = crate::ke::processor::caller();
-    bugcheck::irql_at_most("IofCompleteRequest", DISPATCH_LEVEL);
     irp::demand(irp, "IofCompleteRequest");
     demand_holder(irp, caller);
     // SAFETY: the caller's promise.

@@ -4,15 +4,14 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use nt_sys::{
-    DRIVER_OBJECT, HANDLE, NTSTATUS, PASSIVE_LEVEL, STATUS_INSUFFICIENT_RESOURCES,
-    STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
+    DRIVER_OBJECT, HANDLE, NTSTATUS, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
+    STATUS_SUCCESS,
 };
 
 use super::driver;
 use crate::cm::tree::NewKey;
 use crate::cm::{self, SERVICES};
 use crate::exports;
-use crate::ke::bugcheck;
 
 // DRIVER_REGKEY_TYPE (wdm.h)
 const PARAMETERS: u32 = 0;
@@ -29,7 +28,6 @@ pub unsafe extern "win64" fn IoOpenDriverRegistryKey(
     flags: u32,
     out: *mut HANDLE,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("IoOpenDriverRegistryKey", PASSIVE_LEVEL);
     let below = match kind {
         PARAMETERS => "Parameters",
         PERSISTENT_STATE => "State",

@@ -7,12 +7,11 @@
 use nt_sys::{
     CONNECT_FULLY_SPECIFIED, CONNECT_FULLY_SPECIFIED_GROUP, CONNECT_LINE_BASED, DEVICE_OBJECT,
     IO_CONNECT_INTERRUPT_PARAMETERS, IO_DISCONNECT_INTERRUPT_PARAMETERS, KINTERRUPT, KIRQL,
-    KSERVICE_ROUTINE, KSPIN_LOCK, NTSTATUS, PASSIVE_LEVEL, PVOID, STATUS_INSUFFICIENT_RESOURCES,
+    KSERVICE_ROUTINE, KSPIN_LOCK, NTSTATUS, PVOID, STATUS_INSUFFICIENT_RESOURCES,
     STATUS_INVALID_PARAMETER, STATUS_NOT_FOUND, STATUS_NOT_SUPPORTED, STATUS_SUCCESS,
 };
 
 use crate::exports;
-use crate::ke::bugcheck;
 use crate::ke::interrupt::{self, Connection};
 use crate::pnp::node;
 use crate::pnp::resources::Given;
@@ -36,7 +35,6 @@ struct Wanted {
 pub unsafe extern "win64" fn IoConnectInterruptEx(
     parameters: *mut IO_CONNECT_INTERRUPT_PARAMETERS,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("IoConnectInterruptEx", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
     let parameters = unsafe { &mut *parameters };
     let wanted = match parameters.Version {
@@ -142,7 +140,6 @@ fn line_of(device: *mut DEVICE_OBJECT) -> Option<u32> {
 pub unsafe extern "win64" fn IoDisconnectInterruptEx(
     parameters: *mut IO_DISCONNECT_INTERRUPT_PARAMETERS,
 ) {
-    bugcheck::irql_at_most("IoDisconnectInterruptEx", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
     let context = unsafe { (*parameters).ConnectionContext };
     // SAFETY: every version that is offered connects one interrupt object.

@@ -7,13 +7,13 @@
 use core::ptr::{NonNull, null_mut};
 
 use nt_sys::{
-    APC_LEVEL, BOOLEAN, CCHAR, DEVICE_OBJECT, DISPATCH_LEVEL, IO_STACK_LOCATION, IO_STATUS_BLOCK,
-    IO_TYPE_IRP, IRP, IRP_MJ_FLUSH_BUFFERS, IRP_MJ_PNP, IRP_MJ_READ, IRP_MJ_SHUTDOWN, IRP_MJ_WRITE,
+    BOOLEAN, CCHAR, DEVICE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IO_TYPE_IRP, IRP,
+    IRP_MJ_FLUSH_BUFFERS, IRP_MJ_PNP, IRP_MJ_READ, IRP_MJ_SHUTDOWN, IRP_MJ_WRITE,
     IRP_SYNCHRONOUS_API, KEVENT, LARGE_INTEGER, NTSTATUS, PVOID,
 };
 
 use crate::exports;
-use crate::ke::{bugcheck, processor};
+use crate::ke::processor;
 use crate::mm::pool;
 use crate::verifier::Rule;
 
@@ -212,7 +212,6 @@ unsafe fn initialize(irp: *mut IRP, stack: CCHAR) {
 /// Microsoft Learn: IoAllocateIrp.
 pub extern "win64" fn IoAllocateIrp(stack: CCHAR, _charge_quota: BOOLEAN) -> *mut IRP {
     let owner = processor::caller();
-    bugcheck::irql_at_most("IoAllocateIrp", DISPATCH_LEVEL);
     allocate(stack, owner, false).map_or(null_mut(), NonNull::as_ptr)
 }
 
@@ -221,7 +220,6 @@ pub extern "win64" fn IoAllocateIrp(stack: CCHAR, _charge_quota: BOOLEAN) -> *mu
 /// # Safety
 /// `irp` is an IRP of the caller.
 pub unsafe extern "win64" fn IoFreeIrp(irp: *mut IRP) {
-    bugcheck::irql_at_most("IoFreeIrp", DISPATCH_LEVEL);
     demand(irp, "IoFreeIrp");
     // SAFETY: just found to be an IRP.
     let fields = unsafe { fields(irp) };
@@ -253,7 +251,6 @@ pub(super) unsafe fn free(irp: *mut IRP) {
 /// # Safety
 /// `irp` is an IRP of the caller, from IoAllocateIrp.
 pub unsafe extern "win64" fn IoReuseIrp(irp: *mut IRP, status: NTSTATUS) {
-    bugcheck::irql_at_most("IoReuseIrp", DISPATCH_LEVEL);
     demand(irp, "IoReuseIrp");
     // SAFETY: just found to be an IRP.
     let stack = unsafe { fields(irp) }.StackCount;
@@ -279,7 +276,6 @@ pub unsafe extern "win64" fn IoBuildSynchronousFsdRequest(
     status: *mut IO_STATUS_BLOCK,
 ) -> *mut IRP {
     let owner = processor::caller();
-    bugcheck::irql_at_most("IoBuildSynchronousFsdRequest", APC_LEVEL);
     let major = u8::try_from(major).unwrap_or(u8::MAX);
     if !matches!(
         major,

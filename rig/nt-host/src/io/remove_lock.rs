@@ -7,12 +7,11 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicI32, Ordering};
 
 use nt_sys::{
-    DISPATCH_LEVEL, Executive, IO_REMOVE_LOCK, KernelMode, NTSTATUS, PASSIVE_LEVEL, PVOID,
-    STATUS_DELETE_PENDING, STATUS_SUCCESS, SynchronizationEvent,
+    Executive, IO_REMOVE_LOCK, KernelMode, NTSTATUS, PVOID, STATUS_DELETE_PENDING, STATUS_SUCCESS,
+    SynchronizationEvent,
 };
 
 use crate::exports;
-use crate::ke::bugcheck;
 use crate::ke::event::{KeInitializeEvent, KeSetEvent};
 use crate::ke::wait::KeWaitForSingleObject;
 use crate::sync::Mutex;
@@ -77,7 +76,6 @@ pub unsafe extern "win64" fn IoInitializeRemoveLockEx(
     _high_watermark: u32,
     _size: u32,
 ) {
-    bugcheck::irql_at_most("IoInitializeRemoveLockEx", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
     let fields = unsafe { &mut *lock };
     fields.Removed = 0;
@@ -97,7 +95,6 @@ pub unsafe extern "win64" fn IoAcquireRemoveLockEx(
     _line: u32,
     _size: u32,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("IoAcquireRemoveLockEx", DISPATCH_LEVEL);
     // SAFETY: the caller's promise.
     unsafe { count(lock) }.fetch_add(1, Ordering::AcqRel);
     // SAFETY: the caller's promise.
@@ -121,7 +118,6 @@ pub unsafe extern "win64" fn IoReleaseRemoveLockEx(
     tag: PVOID,
     _size: u32,
 ) {
-    bugcheck::irql_at_most("IoReleaseRemoveLockEx", DISPATCH_LEVEL);
     untag(lock, tag);
     // SAFETY: the caller's promise.
     unsafe { leave(lock) };
@@ -136,7 +132,6 @@ pub unsafe extern "win64" fn IoReleaseRemoveLockAndWaitEx(
     tag: PVOID,
     _size: u32,
 ) {
-    bugcheck::irql_at_most("IoReleaseRemoveLockAndWaitEx", PASSIVE_LEVEL);
     untag(lock, tag);
     // SAFETY: the caller's promise.
     unsafe { (*lock).Removed = 1 };

@@ -2,13 +2,10 @@
 
 use alloc::vec::Vec;
 
-use nt_sys::{
-    DEVICE_OBJECT, DO_SHUTDOWN_REGISTERED, IRP_MJ_SHUTDOWN, NTSTATUS, PASSIVE_LEVEL, STATUS_SUCCESS,
-};
+use nt_sys::{DEVICE_OBJECT, DO_SHUTDOWN_REGISTERED, IRP_MJ_SHUTDOWN, NTSTATUS, STATUS_SUCCESS};
 
 use super::request;
 use crate::exports;
-use crate::ke::bugcheck;
 use crate::ob;
 use crate::sync::Mutex;
 
@@ -21,7 +18,6 @@ static REGISTERED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 pub unsafe extern "win64" fn IoRegisterShutdownNotification(
     device: *mut DEVICE_OBJECT,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("IoRegisterShutdownNotification", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
     unsafe { (*device).Flags |= DO_SHUTDOWN_REGISTERED };
     // SAFETY: the caller's promise; the list keeps the reference.
@@ -35,7 +31,6 @@ pub unsafe extern "win64" fn IoRegisterShutdownNotification(
 /// # Safety
 /// `device` is a live device object.
 pub unsafe extern "win64" fn IoUnregisterShutdownNotification(device: *mut DEVICE_OBJECT) {
-    bugcheck::irql_at_most("IoUnregisterShutdownNotification", PASSIVE_LEVEL);
     let mut registered = REGISTERED.lock();
     let before = registered.len();
     registered.retain(|other| *other != device as usize);

@@ -5,9 +5,7 @@
 use alloc::collections::VecDeque;
 use core::ptr::{NonNull, null_mut};
 
-use nt_sys::{
-    DEVICE_OBJECT, DISPATCH_LEVEL, IO_WORKITEM, IO_WORKITEM_ROUTINE, PASSIVE_LEVEL, PVOID,
-};
+use nt_sys::{DEVICE_OBJECT, IO_WORKITEM, IO_WORKITEM_ROUTINE, PASSIVE_LEVEL, PVOID};
 use trace::Class;
 
 use crate::exports;
@@ -103,7 +101,6 @@ fn wake() {
 /// `device` is a live device object.
 pub unsafe extern "win64" fn IoAllocateWorkItem(device: *mut DEVICE_OBJECT) -> *mut IO_WORKITEM {
     let owner = processor::caller();
-    bugcheck::irql_at_most("IoAllocateWorkItem", DISPATCH_LEVEL);
     let Some(memory) = pool::allocate_for(owner, size_of::<Item>(), TAG) else {
         return null_mut();
     };
@@ -125,7 +122,6 @@ pub unsafe extern "win64" fn IoAllocateWorkItem(device: *mut DEVICE_OBJECT) -> *
 /// # Safety
 /// `item` is a work item of the caller.
 pub unsafe extern "win64" fn IoFreeWorkItem(item: *mut IO_WORKITEM) {
-    bugcheck::irql_at_most("IoFreeWorkItem", DISPATCH_LEVEL);
     // SAFETY: the caller's promise.
     if unsafe { &*item.cast::<Item>() }.queued {
         Rule::WorkItemQueued.breach(format_args!("IoFreeWorkItem: the item is queued"));
@@ -146,7 +142,6 @@ pub unsafe extern "win64" fn IoQueueWorkItem(
     _queue: i32,
     context: PVOID,
 ) {
-    bugcheck::irql_at_most("IoQueueWorkItem", DISPATCH_LEVEL);
     let Some(pointer) = NonNull::new(item.cast::<Item>()) else {
         Rule::WorkItemQueued.breach(format_args!("IoQueueWorkItem without an item"));
     };

@@ -129,7 +129,6 @@ pub unsafe extern "win64" fn KeSetSystemGroupAffinityThread(
     affinity: *const GROUP_AFFINITY,
     previous: *mut GROUP_AFFINITY,
 ) {
-    bugcheck::irql_at_most("KeSetSystemGroupAffinityThread", APC_LEVEL);
     // SAFETY: the caller's promise.
     let wanted = unsafe { affinity.read() };
     let thread = thread::current();
@@ -160,7 +159,6 @@ pub unsafe extern "win64" fn KeSetSystemGroupAffinityThread(
 /// # Safety
 /// `previous` is readable.
 pub unsafe extern "win64" fn KeRevertToUserGroupAffinityThread(previous: *const GROUP_AFFINITY) {
-    bugcheck::irql_at_most("KeRevertToUserGroupAffinityThread", APC_LEVEL);
     // SAFETY: the caller's promise.
     let mask = unsafe { previous.read() }.Mask & mask_of_all();
     thread::current().affinity.store(mask, Ordering::Relaxed);

@@ -178,28 +178,20 @@ pub(crate) fn fault_of(
 }
 
 #[cold]
-fn wrong_irql(function: &str, current: KIRQL, rule: &str, limit: KIRQL) -> ! {
+fn wrong_irql(function: &str, current: KIRQL, limit: KIRQL) -> ! {
     Rule::IrqlCall.bug_check(
         [u64::from(current), u64::from(limit), 0, 0],
-        format_args!("calls {function} at IRQL {current}; it may be called at {rule} {limit}"),
+        format_args!("calls {function} at IRQL {current}; it may be called at IRQL <= {limit}"),
     )
 }
 
-/// The rule that `function` is called at `limit` or below.
+/// The rule that `function` is called at `limit` or below, where an argument decides or a driver has returned: what
+/// holds for every call of a function is its import thunk's business ([`crate::verifier::irql`]).
 #[inline]
 pub fn irql_at_most(function: &str, limit: KIRQL) {
     let current = irql::current();
     if current > limit {
-        wrong_irql(function, current, "IRQL <=", limit);
-    }
-}
-
-/// The rule that `function` is called at `limit` or above.
-#[inline]
-pub fn irql_at_least(function: &str, limit: KIRQL) {
-    let current = irql::current();
-    if current < limit {
-        wrong_irql(function, current, "IRQL >=", limit);
+        wrong_irql(function, current, limit);
     }
 }
 

@@ -11,14 +11,14 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use nt_sys::{
     BOOLEAN, DISPATCH_LEVEL, DpcObject, HighImportance, KDEFERRED_ROUTINE, KDPC, KIRQL, LIST_ENTRY,
-    MediumImportance, NTSTATUS, PASSIVE_LEVEL, PROCESSOR_NUMBER, PVOID, ThreadedDpcObject,
+    MediumImportance, NTSTATUS, PROCESSOR_NUMBER, PVOID, ThreadedDpcObject,
 };
 use trace::{Class, Event};
 
 use super::event;
 use super::processor::{self, Counters, Processor, pending};
 use super::wait::Timeout;
-use super::{affinity, border, bugcheck, context, irql, poll, timer};
+use super::{affinity, border, context, irql, poll, timer};
 use crate::exports;
 use crate::sync::Mutex;
 use crate::verifier::{Rule, locks};
@@ -369,7 +369,6 @@ pub unsafe extern "win64" fn KeSetImportanceDpc(dpc: *mut KDPC, importance: i32)
 
 /// Microsoft Learn: KeFlushQueuedDpcs; returns when every DPC queued so far has run on every CPU.
 pub extern "win64" fn KeFlushQueuedDpcs() {
-    bugcheck::irql_at_most("KeFlushQueuedDpcs", PASSIVE_LEVEL);
     let cpus = processor::all();
     let left = Arc::new((AtomicU32::new(cpus.len() as u32), event::Event::new(true)));
     for cpu in cpus {

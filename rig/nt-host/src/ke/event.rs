@@ -1,13 +1,13 @@
 //! Events and semaphores.
 
 use nt_sys::{
-    BOOLEAN, DISPATCH_LEVEL, EventNotificationObject, EventSynchronizationObject, KEVENT,
-    KSEMAPHORE, NotificationEvent, SemaphoreObject,
+    BOOLEAN, EventNotificationObject, EventSynchronizationObject, KEVENT, KSEMAPHORE,
+    NotificationEvent, SemaphoreObject,
 };
 
 use super::dispatcher::{self, Object};
+use super::poll;
 use super::wait::{self, Timeout};
-use super::{bugcheck, poll};
 use crate::exports;
 use crate::verifier::Rule;
 
@@ -74,7 +74,6 @@ pub unsafe extern "win64" fn KeInitializeEvent(event: *mut KEVENT, kind: i32, st
 /// # Safety
 /// `event` is an initialised event.
 pub unsafe extern "win64" fn KeSetEvent(event: *mut KEVENT, _increment: i32, wait: BOOLEAN) -> i32 {
-    bugcheck::irql_at_most("KeSetEvent", DISPATCH_LEVEL);
     let old = Object::new(event.cast()).signal(1);
     if wait == 0 {
         poll();
@@ -87,7 +86,6 @@ pub unsafe extern "win64" fn KeSetEvent(event: *mut KEVENT, _increment: i32, wai
 /// # Safety
 /// `event` is an initialised event.
 pub unsafe extern "win64" fn KeResetEvent(event: *mut KEVENT) -> i32 {
-    bugcheck::irql_at_most("KeResetEvent", DISPATCH_LEVEL);
     Object::new(event.cast()).reset()
 }
 
@@ -96,7 +94,6 @@ pub unsafe extern "win64" fn KeResetEvent(event: *mut KEVENT) -> i32 {
 /// # Safety
 /// `event` is an initialised event.
 pub unsafe extern "win64" fn KeClearEvent(event: *mut KEVENT) {
-    bugcheck::irql_at_most("KeClearEvent", DISPATCH_LEVEL);
     Object::new(event.cast()).reset();
 }
 
@@ -141,7 +138,6 @@ pub unsafe extern "win64" fn KeReleaseSemaphore(
     adjustment: i32,
     wait: BOOLEAN,
 ) -> i32 {
-    bugcheck::irql_at_most("KeReleaseSemaphore", DISPATCH_LEVEL);
     // SAFETY: the caller's promise; the limit never changes.
     let limit = unsafe { (*semaphore).Limit };
     let mut locked = Object::new(semaphore.cast()).lock();

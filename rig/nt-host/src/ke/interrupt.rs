@@ -11,7 +11,8 @@ use nt_sys::{KINTERRUPT, KIRQL, KSERVICE_ROUTINE, KSPIN_LOCK, PVOID};
 use trace::{Class, Event};
 
 use super::processor::{self, Counters, Processor, pending};
-use super::{border, bugcheck, irql, poll, spinlock};
+use super::spinlock::{self, Kind};
+use super::{border, bugcheck, irql, poll};
 use crate::exports;
 use crate::host::platform;
 use crate::sync::Mutex;
@@ -50,6 +51,10 @@ impl Interrupt {
             true => self.own_lock.as_ptr(),
             false => self.connection.lock,
         }
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Interrupt(self.connection.irql)
     }
 }
 
@@ -252,7 +257,7 @@ fn serve(interrupt: &Interrupt) {
     let lock = interrupt.lock();
     let object: *mut KINTERRUPT = core::ptr::from_ref(interrupt).cast_mut().cast();
     // SAFETY: the lock is the driver's or the object's own; both live as long as the connection.
-    unsafe { spinlock::acquire(lock) };
+    unsafe { spinlock::acquire_as(lock, interrupt.kind()) };
     let vector = u64::from(interrupt.connection.vector);
     trace::emit(Class::Kernel, || {
         let (driver, rva) = crate::place::of_code(routine as usize as u64);
@@ -269,7 +274,7 @@ fn serve(interrupt: &Interrupt) {
     trace::emit(Class::Kernel, || Event::InterruptEnd { vector });
     locks::check(locks, routine as usize, "an interrupt routine");
     // SAFETY: taken above.
-    unsafe { spinlock::release(lock) };
+    unsafe { spinlock::release_as(lock, interrupt.kind()) };
     let after = irql::current();
     if after != level {
         Rule::IrqlAfterInterrupt.breach_of(
@@ -289,7 +294,7 @@ pub unsafe extern "win64" fn KeAcquireInterruptSpinLock(interrupt: *mut KINTERRU
     bugcheck::irql_at_most("KeAcquireInterruptSpinLock", interrupt.connection.irql);
     let old = irql::set(interrupt.connection.irql);
     // SAFETY: the lock lives as long as the connection.
-    unsafe { spinlock::acquire(interrupt.lock()) };
+    unsafe { spinlock::acquire_as(interrupt.lock(), interrupt.kind()) };
     old
 }
 
@@ -300,10 +305,10 @@ pub unsafe extern "win64" fn KeAcquireInterruptSpinLock(interrupt: *mut KINTERRU
 pub unsafe extern "win64" fn KeReleaseInterruptSpinLock(interrupt: *mut KINTERRUPT, old: KIRQL) {
     // SAFETY: the caller's promise.
     let interrupt = unsafe { &*interrupt.cast::<Interrupt>() };
+    spinlock::check_release("KeReleaseInterruptSpinLock", interrupt.connection.irql, old);
     // SAFETY: the caller's promise.
-    unsafe { spinlock::release(interrupt.lock()) };
-    irql::set(old);
-    poll();
+    unsafe { spinlock::release_as(interrupt.lock(), interrupt.kind()) };
+    spinlock::lower(old);
 }
 
 /// Microsoft Learn: KeSynchronizeExecution.

@@ -71,7 +71,6 @@ pub unsafe extern "win64" fn KeIpiGenericCall(
     function: KIPI_BROADCAST_WORKER,
     argument: usize,
 ) -> usize {
-    bugcheck::irql_at_most("KeIpiGenericCall", IPI_LEVEL - 1);
     let call = Call {
         function,
         argument,

@@ -68,9 +68,7 @@ pub extern "win64" fn KeLowerIrql(new: KIRQL) {
         from: u64::from(old),
         to: u64::from(new),
     });
-    if new < DISPATCH_LEVEL {
-        crate::verifier::locks::lowered();
-    }
+    crate::verifier::locks::lowered(new);
     set(new);
     poll();
 }

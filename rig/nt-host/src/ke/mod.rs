@@ -25,6 +25,7 @@ pub mod ipi;
 pub mod irql;
 pub mod mutex;
 pub mod processor;
+pub mod queued_lock;
 pub mod raise;
 pub mod rwlock;
 pub mod scheduler;

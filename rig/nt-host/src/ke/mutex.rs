@@ -4,10 +4,10 @@
 
 use core::ptr::null_mut;
 
-use nt_sys::{BOOLEAN, DISPATCH_LEVEL, KMUTEX, LIST_ENTRY, MutantObject};
+use nt_sys::{BOOLEAN, KMUTEX, LIST_ENTRY, MutantObject};
 
 use super::dispatcher::{self, Object};
-use super::{bugcheck, poll, thread};
+use super::{poll, thread};
 use crate::exports;
 use crate::verifier::Rule;
 
@@ -37,7 +37,6 @@ pub unsafe extern "win64" fn KeInitializeMutex(mutex: *mut KMUTEX, _level: u32) 
 /// # Safety
 /// `mutex` is an initialised mutex.
 pub unsafe extern "win64" fn KeReleaseMutex(mutex: *mut KMUTEX, wait: BOOLEAN) -> i32 {
-    bugcheck::irql_at_most("KeReleaseMutex", DISPATCH_LEVEL);
     let mut locked = Object::new(mutex.cast()).lock();
     let old = locked.state();
     if old > 0 || !locked.owned_by(thread::current()) {

@@ -4,11 +4,8 @@
 
 use core::arch::naked_asm;
 
-use nt_sys::{
-    APC_LEVEL, NTSTATUS, STATUS_ACCESS_VIOLATION, STATUS_DATATYPE_MISALIGNMENT, STATUS_SUCCESS,
-};
+use nt_sys::{NTSTATUS, STATUS_ACCESS_VIOLATION, STATUS_DATATYPE_MISALIGNMENT, STATUS_SUCCESS};
 
-use super::bugcheck;
 use super::exception::{self, EXCEPTION_NONCONTINUABLE, Record};
 use crate::exports;
 use crate::host::platform;
@@ -127,7 +124,7 @@ pub unsafe extern "win64" fn ExRaiseDatatypeMisalignment() -> ! {
 }
 
 /// Whether a range may be a user's: none of the kernel's memory, and there.
-fn probe(start: u64, length: usize, alignment: u32) -> NTSTATUS {
+extern "win64" fn probe(start: u64, length: usize, alignment: u32) -> NTSTATUS {
     if length == 0 {
         return STATUS_SUCCESS;
     }
@@ -147,23 +144,13 @@ fn probe(start: u64, length: usize, alignment: u32) -> NTSTATUS {
     }
 }
 
-extern "win64" fn probe_for_read(start: u64, length: usize, alignment: u32) -> NTSTATUS {
-    bugcheck::irql_at_most("ProbeForRead", APC_LEVEL);
-    probe(start, length, alignment)
-}
-
-extern "win64" fn probe_for_write(start: u64, length: usize, alignment: u32) -> NTSTATUS {
-    bugcheck::irql_at_most("ProbeForWrite", APC_LEVEL);
-    probe(start, length, alignment)
-}
-
 /// Microsoft Learn: ProbeForRead; raises STATUS_ACCESS_VIOLATION or STATUS_DATATYPE_MISALIGNMENT.
 ///
 /// # Safety
 /// Called by a driver.
 #[unsafe(naked)]
 pub unsafe extern "win64" fn ProbeForRead(_start: u64, _length: usize, _alignment: u32) {
-    raises_what_fails!(probe_for_read)
+    raises_what_fails!(probe)
 }
 
 /// Microsoft Learn: ProbeForWrite; raises STATUS_ACCESS_VIOLATION or STATUS_DATATYPE_MISALIGNMENT.
@@ -172,7 +159,7 @@ pub unsafe extern "win64" fn ProbeForRead(_start: u64, _length: usize, _alignmen
 /// Called by a driver.
 #[unsafe(naked)]
 pub unsafe extern "win64" fn ProbeForWrite(_start: u64, _length: usize, _alignment: u32) {
-    raises_what_fails!(probe_for_write)
+    raises_what_fails!(probe)
 }
 
 exports!(

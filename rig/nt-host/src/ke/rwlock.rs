@@ -5,10 +5,11 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use nt_sys::{DISPATCH_LEVEL, KIRQL};
 
-use super::{bugcheck, irql, poll};
+use super::spinlock::{self, TOO_LONG};
+use super::{irql, poll, processor};
 use crate::exports;
 use crate::host::platform;
-use crate::verifier::Rule;
+use crate::verifier::{Rule, locks};
 
 /// `EX_SPIN_LOCK` (wdm.h).
 pub type ExSpinLock = i32;
@@ -17,8 +18,8 @@ pub type ExSpinLock = i32;
 const WRITER: u32 = 1 << 31;
 /// A writer waits.
 const WANTED: u32 = 1 << 30;
-/// A lock that is waited for this long (100 ns units) is a bug: 20 s.
-const TOO_LONG: u64 = 20 * 10_000_000;
+/// More readers than any machine has processors: such a value was never that of a lock.
+const TOO_MANY: u32 = 1 << 16;
 
 /// # Safety
 /// `lock` points to an initialised lock that lives as long as `'a`.
@@ -27,10 +28,34 @@ unsafe fn word<'a>(lock: *mut ExSpinLock) -> &'a AtomicU32 {
     unsafe { AtomicU32::from_ptr(lock.cast()) }
 }
 
-/// Repeats `attempt` until it succeeds.
-fn spin(lock: *mut ExSpinLock, attempt: impl Fn() -> bool) {
-    if attempt() {
-        return;
+/// Repeats `attempt` until it succeeds; then this CPU holds the lock.
+fn acquire(lock: *mut ExSpinLock, word: &AtomicU32, attempt: impl Fn() -> bool) {
+    let cpu = processor::current();
+    if locks::holds(cpu, lock as usize) {
+        Rule::LockRecursion.bug_check(
+            [lock as u64, 0, 0, 0],
+            format_args!(
+                "acquires reader/writer lock {lock:p}, which this processor holds already"
+            ),
+        );
+    }
+    if !attempt() {
+        wait(lock, word, attempt);
+    }
+    locks::taken(cpu, lock as usize, DISPATCH_LEVEL, true);
+}
+
+#[cold]
+fn wait(lock: *mut ExSpinLock, word: &AtomicU32, attempt: impl Fn() -> bool) {
+    let value = word.load(Ordering::Relaxed);
+    let readers = value & !(WRITER | WANTED);
+    if readers >= TOO_MANY || value & WRITER != 0 && readers != 0 {
+        Rule::LockUninitialized.bug_check(
+            [lock as u64, u64::from(value), 0, 0],
+            format_args!(
+                "acquires reader/writer lock {lock:p}, which was never initialised (it holds {value:#x})"
+            ),
+        );
     }
     let start = platform().interrupt_time();
     while !attempt() {
@@ -45,11 +70,18 @@ fn spin(lock: *mut ExSpinLock, attempt: impl Fn() -> bool) {
     }
 }
 
-fn not_held(lock: *mut ExSpinLock, how: &str) -> ! {
-    Rule::LockNotHeld.bug_check(
-        [lock as u64, 0, 0, 0],
-        format_args!("releases reader/writer lock {lock:p}, which is not held {how}"),
-    )
+/// This CPU gives the lock back; `is_held` says whether somebody has it in that way.
+fn release(lock: *mut ExSpinLock, is_held: bool, how: &str) {
+    let cpu = processor::current();
+    let is_ours = locks::holds(cpu, lock as usize) || !locks::follows_all(cpu);
+    if !is_held || !is_ours {
+        let whose = if is_held { " on this processor" } else { "" };
+        Rule::LockNotHeld.bug_check(
+            [lock as u64, 0, 0, 0],
+            format_args!("releases reader/writer lock {lock:p}, which is not held {how}{whose}"),
+        );
+    }
+    locks::given_back(cpu, lock as usize);
 }
 
 /// Microsoft Learn: ExAcquireSpinLockSharedAtDpcLevel.
@@ -57,12 +89,12 @@ fn not_held(lock: *mut ExSpinLock, how: &str) -> ! {
 /// # Safety
 /// `lock` is an initialised lock.
 pub unsafe extern "win64" fn ExAcquireSpinLockSharedAtDpcLevel(lock: *mut ExSpinLock) {
-    bugcheck::irql_at_least("ExAcquireSpinLockSharedAtDpcLevel", DISPATCH_LEVEL);
     // SAFETY: the caller's promise.
     let word = unsafe { word(lock) };
-    spin(lock, || {
+    acquire(lock, word, || {
         let value = word.load(Ordering::Relaxed);
         value & (WRITER | WANTED) == 0
+            && value < TOO_MANY
             && word
                 .compare_exchange_weak(value, value + 1, Ordering::Acquire, Ordering::Relaxed)
                 .is_ok()
@@ -76,10 +108,13 @@ pub unsafe extern "win64" fn ExAcquireSpinLockSharedAtDpcLevel(lock: *mut ExSpin
 pub unsafe extern "win64" fn ExReleaseSpinLockSharedFromDpcLevel(lock: *mut ExSpinLock) {
     // SAFETY: the caller's promise.
     let word = unsafe { word(lock) };
-    let value = word.fetch_sub(1, Ordering::Release);
-    if value & WRITER != 0 || value & !WANTED == 0 {
-        not_held(lock, "by a reader");
-    }
+    let value = word.load(Ordering::Relaxed);
+    release(
+        lock,
+        value & WRITER == 0 && value & !WANTED != 0,
+        "by a reader",
+    );
+    word.fetch_sub(1, Ordering::Release);
 }
 
 /// Microsoft Learn: ExAcquireSpinLockExclusiveAtDpcLevel.
@@ -87,10 +122,9 @@ pub unsafe extern "win64" fn ExReleaseSpinLockSharedFromDpcLevel(lock: *mut ExSp
 /// # Safety
 /// `lock` is an initialised lock.
 pub unsafe extern "win64" fn ExAcquireSpinLockExclusiveAtDpcLevel(lock: *mut ExSpinLock) {
-    bugcheck::irql_at_least("ExAcquireSpinLockExclusiveAtDpcLevel", DISPATCH_LEVEL);
     // SAFETY: the caller's promise.
     let word = unsafe { word(lock) };
-    spin(lock, || {
+    acquire(lock, word, || {
         let value = word.fetch_or(WANTED, Ordering::Relaxed) | WANTED;
         value == WANTED
             && word
@@ -106,9 +140,9 @@ pub unsafe extern "win64" fn ExAcquireSpinLockExclusiveAtDpcLevel(lock: *mut ExS
 pub unsafe extern "win64" fn ExReleaseSpinLockExclusiveFromDpcLevel(lock: *mut ExSpinLock) {
     // SAFETY: the caller's promise.
     let word = unsafe { word(lock) };
-    if word.fetch_and(!WRITER, Ordering::Release) & WRITER == 0 {
-        not_held(lock, "by a writer");
-    }
+    let is_held = word.load(Ordering::Relaxed) & WRITER != 0;
+    release(lock, is_held, "by a writer");
+    word.fetch_and(!WRITER, Ordering::Release);
 }
 
 /// Microsoft Learn: ExAcquireSpinLockShared.
@@ -116,7 +150,6 @@ pub unsafe extern "win64" fn ExReleaseSpinLockExclusiveFromDpcLevel(lock: *mut E
 /// # Safety
 /// `lock` is an initialised lock.
 pub unsafe extern "win64" fn ExAcquireSpinLockShared(lock: *mut ExSpinLock) -> KIRQL {
-    bugcheck::irql_at_most("ExAcquireSpinLockShared", DISPATCH_LEVEL);
     let old = irql::set(DISPATCH_LEVEL);
     // SAFETY: the caller's promise.
     unsafe { ExAcquireSpinLockSharedAtDpcLevel(lock) };
@@ -128,10 +161,10 @@ pub unsafe extern "win64" fn ExAcquireSpinLockShared(lock: *mut ExSpinLock) -> K
 /// # Safety
 /// `lock` is held by the caller as a reader; `old` is what acquiring it returned.
 pub unsafe extern "win64" fn ExReleaseSpinLockShared(lock: *mut ExSpinLock, old: KIRQL) {
+    spinlock::check_release("ExReleaseSpinLockShared", DISPATCH_LEVEL, old);
     // SAFETY: the caller's promise.
     unsafe { ExReleaseSpinLockSharedFromDpcLevel(lock) };
-    irql::set(old);
-    poll();
+    spinlock::lower(old);
 }
 
 /// Microsoft Learn: ExAcquireSpinLockExclusive.
@@ -139,7 +172,6 @@ pub unsafe extern "win64" fn ExReleaseSpinLockShared(lock: *mut ExSpinLock, old:
 /// # Safety
 /// `lock` is an initialised lock.
 pub unsafe extern "win64" fn ExAcquireSpinLockExclusive(lock: *mut ExSpinLock) -> KIRQL {
-    bugcheck::irql_at_most("ExAcquireSpinLockExclusive", DISPATCH_LEVEL);
     let old = irql::set(DISPATCH_LEVEL);
     // SAFETY: the caller's promise.
     unsafe { ExAcquireSpinLockExclusiveAtDpcLevel(lock) };
@@ -151,10 +183,10 @@ pub unsafe extern "win64" fn ExAcquireSpinLockExclusive(lock: *mut ExSpinLock) -
 /// # Safety
 /// `lock` is held by the caller as the writer; `old` is what acquiring it returned.
 pub unsafe extern "win64" fn ExReleaseSpinLockExclusive(lock: *mut ExSpinLock, old: KIRQL) {
+    spinlock::check_release("ExReleaseSpinLockExclusive", DISPATCH_LEVEL, old);
     // SAFETY: the caller's promise.
     unsafe { ExReleaseSpinLockExclusiveFromDpcLevel(lock) };
-    irql::set(old);
-    poll();
+    spinlock::lower(old);
 }
 
 exports!(

@@ -13,7 +13,7 @@ use trace::{Class, Event};
 use super::context::{self, Context};
 use super::dispatcher::{self, Object};
 use super::stack::Stack;
-use super::{bugcheck, processor, scheduler};
+use super::{processor, scheduler};
 use crate::exports;
 use crate::ob::{self, ObjectType, handle};
 use crate::place;
@@ -265,7 +265,6 @@ pub unsafe extern "win64" fn PsCreateSystemThread(
     context: PVOID,
 ) -> NTSTATUS {
     let owner = processor::caller();
-    bugcheck::irql_at_most("PsCreateSystemThread", PASSIVE_LEVEL);
     let Some(routine) = routine else {
         return nt_sys::STATUS_INVALID_PARAMETER;
     };
@@ -289,7 +288,6 @@ pub unsafe extern "win64" fn PsCreateSystemThread(
 
 /// Microsoft Learn: PsTerminateSystemThread; ends the calling thread.
 pub extern "win64" fn PsTerminateSystemThread(_status: NTSTATUS) -> NTSTATUS {
-    bugcheck::irql_at_most("PsTerminateSystemThread", PASSIVE_LEVEL);
     exit()
 }
 
@@ -298,7 +296,6 @@ pub extern "win64" fn PsTerminateSystemThread(_status: NTSTATUS) -> NTSTATUS {
 /// # Safety
 /// `thread` is a live thread.
 pub unsafe extern "win64" fn KeSetPriorityThread(thread: *mut Thread, priority: i32) -> i32 {
-    bugcheck::irql_at_most("KeSetPriorityThread", PASSIVE_LEVEL);
     if !(1..=nt_sys::HIGH_PRIORITY).contains(&priority) {
         Rule::ThreadPriority.breach(format_args!(
             "KeSetPriorityThread with priority {priority}, not in 1..31"

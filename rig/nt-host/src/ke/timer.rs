@@ -7,7 +7,7 @@ use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use nt_sys::{
-    BOOLEAN, DISPATCH_LEVEL, KDPC, KTIMER, LARGE_INTEGER, LIST_ENTRY, SynchronizationTimer,
+    BOOLEAN, KDPC, KTIMER, LARGE_INTEGER, LIST_ENTRY, SynchronizationTimer,
     TimerNotificationObject, TimerSynchronizationObject,
 };
 use trace::{Class, Event};
@@ -15,7 +15,7 @@ use trace::{Class, Event};
 use super::dispatcher::{self, Object};
 use super::processor::{self, Processor, pending};
 use super::thread::Thread;
-use super::{bugcheck, dpc, poll, time, wait};
+use super::{dpc, poll, time, wait};
 use crate::exports;
 use crate::sync::Mutex;
 
@@ -226,7 +226,6 @@ pub unsafe extern "win64" fn KeSetTimerEx(
     period: i32,
     dpc: *mut KDPC,
 ) -> BOOLEAN {
-    bugcheck::irql_at_most("KeSetTimerEx", DISPATCH_LEVEL);
     let due = time::due_in_interrupt_time(due);
     trace::emit(Class::Kernel, || Event::TimerSet {
         timer: crate::place::of_data(timer),
@@ -272,7 +271,6 @@ pub unsafe extern "win64" fn KeSetTimer(
 /// # Safety
 /// `timer` is an initialised timer.
 pub unsafe extern "win64" fn KeCancelTimer(timer: *mut KTIMER) -> BOOLEAN {
-    bugcheck::irql_at_most("KeCancelTimer", DISPATCH_LEVEL);
     let was_set = {
         let _changing = CHANGING.lock();
         dequeue(timer)

@@ -268,7 +268,6 @@ pub unsafe extern "win64" fn KeDelayExecutionThread(
     _alertable: BOOLEAN,
     interval: *const LARGE_INTEGER,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("KeDelayExecutionThread", APC_LEVEL);
     // SAFETY: the caller's promise.
     match unsafe { Timeout::read(interval) } {
         Timeout::At(due) => {

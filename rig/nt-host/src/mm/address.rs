@@ -6,16 +6,13 @@ use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
 
-use nt_sys::{
-    BOOLEAN, DISPATCH_LEVEL, PASSIVE_LEVEL, PHYSICAL_ADDRESS, PHYSICAL_MEMORY_RANGE, PVOID,
-    UNICODE_STRING,
-};
+use nt_sys::{BOOLEAN, PHYSICAL_ADDRESS, PHYSICAL_MEMORY_RANGE, PVOID, UNICODE_STRING};
 
 use super::{PAGE_SIZE, frames, pool};
 use crate::export;
 use crate::exports;
 use crate::host::platform;
-use crate::ke::{bugcheck, processor};
+use crate::ke::processor;
 use crate::pe::modules;
 use crate::sync::Mutex;
 use crate::verifier::Rule;
@@ -86,7 +83,6 @@ pub extern "win64" fn MmIsAddressValid(address: PVOID) -> BOOLEAN {
 /// Microsoft Learn: MmMapIoSpace. Everything physical is mapped already, in the physical view.
 pub extern "win64" fn MmMapIoSpace(address: PHYSICAL_ADDRESS, size: usize, _cache: i32) -> PVOID {
     let owner = processor::caller();
-    bugcheck::irql_at_most("MmMapIoSpace", DISPATCH_LEVEL);
     let physical = platform().physical();
     let start = address as u64;
     let limit = physical.frames * PAGE_SIZE as u64;
@@ -116,7 +112,6 @@ pub extern "win64" fn MmMapIoSpaceEx(
 /// # Safety
 /// Nothing uses the mapping any more.
 pub unsafe extern "win64" fn MmUnmapIoSpace(address: PVOID, size: usize) {
-    bugcheck::irql_at_most("MmUnmapIoSpace", DISPATCH_LEVEL);
     let mut mappings = IO_SPACE.lock();
     let found = mappings
         .iter()
@@ -135,7 +130,6 @@ pub unsafe extern "win64" fn MmUnmapIoSpace(address: PVOID, size: usize) {
 /// Microsoft Learn: MmGetPhysicalMemoryRanges; the caller frees the array with `ExFreePool`.
 pub extern "win64" fn MmGetPhysicalMemoryRanges() -> *mut PHYSICAL_MEMORY_RANGE {
     let owner = processor::caller();
-    bugcheck::irql_at_most("MmGetPhysicalMemoryRanges", PASSIVE_LEVEL);
     let end = platform().physical().ram_frames * PAGE_SIZE as u64;
     let low = 0x9f000;
     let high = frames::FIRST * PAGE_SIZE as u64;
@@ -175,7 +169,6 @@ unsafe fn text(string: *const UNICODE_STRING) -> String {
 /// `name` is a valid string.
 pub unsafe extern "win64" fn MmGetSystemRoutineAddress(name: *const UNICODE_STRING) -> *mut c_void {
     let owner = processor::caller();
-    bugcheck::irql_at_most("MmGetSystemRoutineAddress", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
     let name = unsafe { text(name) };
     let Some(export) = export::find("ntoskrnl.exe", &name) else {

@@ -2,13 +2,12 @@
 //! whose firmware announces no room for more, so there is nothing to add.
 
 use nt_sys::{
-    LARGE_INTEGER, NTSTATUS, PASSIVE_LEVEL, PHYSICAL_ADDRESS, STATUS_CONFLICTING_ADDRESSES,
+    LARGE_INTEGER, NTSTATUS, PHYSICAL_ADDRESS, STATUS_CONFLICTING_ADDRESSES,
     STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED,
 };
 
 use crate::exports;
 use crate::host::platform;
-use crate::ke::bugcheck;
 use crate::platform::PAGE_SIZE;
 
 /// The kernel's MmAddPhysicalMemory: whole pages that are no RAM yet; `size` becomes what was added. IRQL
@@ -20,7 +19,6 @@ pub unsafe extern "win64" fn MmAddPhysicalMemory(
     start: *const PHYSICAL_ADDRESS,
     size: *mut LARGE_INTEGER,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("MmAddPhysicalMemory", PASSIVE_LEVEL);
     // SAFETY: the caller's promise.
     let start = unsafe { start.read() } as u64;
     // SAFETY: the caller's promise.

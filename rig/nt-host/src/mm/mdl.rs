@@ -6,10 +6,10 @@ use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
 
 use nt_sys::{
-    APC_LEVEL, BOOLEAN, DISPATCH_LEVEL, IRP, MDL, MDL_ALLOCATED_FIXED_SIZE,
-    MDL_MAPPED_TO_SYSTEM_VA, MDL_PAGES_LOCKED, MDL_SOURCE_IS_NONPAGED_POOL,
-    MM_ALLOCATE_FULLY_REQUIRED, MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS, MM_DONT_ZERO_ALLOCATION,
-    NTSTATUS, PFN_NUMBER, PHYSICAL_ADDRESS, PVOID, STATUS_ACCESS_VIOLATION, STATUS_SUCCESS,
+    BOOLEAN, IRP, MDL, MDL_ALLOCATED_FIXED_SIZE, MDL_MAPPED_TO_SYSTEM_VA, MDL_PAGES_LOCKED,
+    MDL_SOURCE_IS_NONPAGED_POOL, MM_ALLOCATE_FULLY_REQUIRED, MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS,
+    MM_DONT_ZERO_ALLOCATION, NTSTATUS, PFN_NUMBER, PHYSICAL_ADDRESS, PVOID,
+    STATUS_ACCESS_VIOLATION, STATUS_SUCCESS,
 };
 
 use super::address::{self, Alias, translate};
@@ -17,7 +17,7 @@ use super::{PAGE_SIZE, frames, pool};
 use crate::exports;
 use crate::host::platform;
 use crate::ke::raise::raises_what_fails;
-use crate::ke::{bugcheck, poll, processor};
+use crate::ke::{poll, processor};
 use crate::platform::Protection;
 use crate::sync::Mutex;
 use crate::verifier::Rule;
@@ -106,7 +106,6 @@ pub unsafe extern "win64" fn IoAllocateMdl(
     irp: *mut IRP,
 ) -> *mut MDL {
     let owner = processor::caller();
-    bugcheck::irql_at_most("IoAllocateMdl", DISPATCH_LEVEL);
     let Some(mdl) = allocate(owner, address as usize, length) else {
         return null_mut();
     };
@@ -148,7 +147,6 @@ pub unsafe extern "win64" fn IoFreeMdl(mdl: *mut MDL) {
 /// # Safety
 /// `mdl` describes a buffer in nonpaged memory.
 pub unsafe extern "win64" fn MmBuildMdlForNonPagedPool(mdl: *mut MDL) {
-    bugcheck::irql_at_most("MmBuildMdlForNonPagedPool", DISPATCH_LEVEL);
     let (pointer, header) = checked(mdl, "MmBuildMdlForNonPagedPool");
     let start = header.StartVa as usize;
     // SAFETY: `mdl` is an MDL.
@@ -192,7 +190,6 @@ pub extern "win64" fn MmAllocatePagesForMdlEx(
     flags: u32,
 ) -> *mut MDL {
     let owner = processor::caller();
-    bugcheck::irql_at_most("MmAllocatePagesForMdlEx", APC_LEVEL);
     let count = total.div_ceil(PAGE_SIZE);
     if count == 0 || total > u32::MAX as usize {
         return null_mut();
@@ -229,7 +226,6 @@ pub extern "win64" fn MmAllocatePagesForMdlEx(
 /// # Safety
 /// Nothing uses the pages any more.
 pub unsafe extern "win64" fn MmFreePagesFromMdl(mdl: *mut MDL) {
-    bugcheck::irql_at_most("MmFreePagesFromMdl", APC_LEVEL);
     let (_, header) = checked(mdl, "MmFreePagesFromMdl");
     if header.MdlFlags & MDL_MAPPED_TO_SYSTEM_VA != 0 {
         Rule::MdlMapped.breach(format_args!(
@@ -258,7 +254,6 @@ pub unsafe extern "win64" fn MmMapLockedPagesSpecifyCache(
     _bug_check_on_failure: u32,
     _priority: u32,
 ) -> PVOID {
-    bugcheck::irql_at_most("MmMapLockedPagesSpecifyCache", DISPATCH_LEVEL);
     let (pointer, header) = checked(mdl, "MmMapLockedPagesSpecifyCache");
     if header.MdlFlags & (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL) != 0 {
         Rule::MdlMapped.breach(format_args!("maps MDL {mdl:p}, which is mapped already"));
@@ -299,7 +294,6 @@ fn map(frames: &[frames::Frame]) -> Option<NonNull<u8>> {
 /// # Safety
 /// `base` is where [`MmMapLockedPagesSpecifyCache`] mapped `mdl`, and nothing uses it any more.
 pub unsafe extern "win64" fn MmUnmapLockedPages(base: PVOID, mdl: *mut MDL) {
-    bugcheck::irql_at_most("MmUnmapLockedPages", DISPATCH_LEVEL);
     let (_, header) = checked(mdl, "MmUnmapLockedPages");
     if header.MdlFlags & MDL_MAPPED_TO_SYSTEM_VA == 0 || header.MappedSystemVa != base {
         Rule::MdlUnmap.breach(format_args!(

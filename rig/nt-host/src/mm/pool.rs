@@ -399,7 +399,6 @@ pub extern "win64" fn ExAllocatePoolWithQuotaTag(kind: i32, size: usize, tag: u3
 /// # Safety
 /// Nothing uses the allocation any more.
 pub unsafe extern "win64" fn ExFreePoolWithTag(memory: *mut c_void, tag: u32) {
-    bugcheck::irql_at_most("ExFreePoolWithTag", nt_sys::DISPATCH_LEVEL);
     let tag = (tag != 0).then_some(tag.to_le_bytes());
     let Some(memory) = NonNull::new(memory.cast::<u8>()) else {
         Rule::PoolNotAllocated.bug_check([0x46, 0, 0, 0], format_args!("frees a null pointer"));

@@ -98,7 +98,6 @@ pub unsafe extern "win64" fn ObReferenceObjectByHandle(
     object: *mut PVOID,
     _information: PVOID,
 ) -> NTSTATUS {
-    crate::ke::bugcheck::irql_at_most("ObReferenceObjectByHandle", nt_sys::PASSIVE_LEVEL);
     // SAFETY: the caller's promise; object types live forever.
     let kind: Option<&'static ObjectType> = unsafe { kind.as_ref() };
     match reference(handle as Handle, kind) {

@@ -4,11 +4,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use nt_sys::{
-    BusRelations, DEVICE_OBJECT, DISPATCH_LEVEL, DevicePropertyAddress, DevicePropertyBusNumber,
+    BusRelations, DEVICE_OBJECT, DevicePropertyAddress, DevicePropertyBusNumber,
     DevicePropertyClassName, DevicePropertyDeviceDescription, DevicePropertyDriverKeyName,
     DevicePropertyEnumeratorName, DevicePropertyFriendlyName, DevicePropertyHardwareID,
     DevicePropertyLocationInformation, DevicePropertyPhysicalDeviceObjectName, HANDLE, NTSTATUS,
-    PASSIVE_LEVEL, PLUGPLAY_REGKEY_DEVICE, PLUGPLAY_REGKEY_DRIVER, PVOID, STATUS_BUFFER_TOO_SMALL,
+    PLUGPLAY_REGKEY_DEVICE, PLUGPLAY_REGKEY_DRIVER, PVOID, STATUS_BUFFER_TOO_SMALL,
     STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
     STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS,
 };
@@ -18,7 +18,6 @@ use super::{Event, install, post};
 use crate::cm::{self, Value};
 use crate::exports;
 use crate::io::device;
-use crate::ke::bugcheck;
 use crate::verifier::Rule;
 
 /// DEVICE_REGISTRY_PROPERTY's members that nt-sys has no use for (wdm.h).
@@ -47,7 +46,6 @@ pub unsafe extern "win64" fn IoGetDeviceProperty(
     out: PVOID,
     needed: *mut u32,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("IoGetDeviceProperty", PASSIVE_LEVEL);
     let Some(node) = node_of(pdo, "IoGetDeviceProperty") else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
@@ -100,7 +98,6 @@ pub unsafe extern "win64" fn IoOpenDeviceRegistryKey(
     access: u32,
     out: *mut HANDLE,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("IoOpenDeviceRegistryKey", PASSIVE_LEVEL);
     let Some(node) = node_of(pdo, "IoOpenDeviceRegistryKey") else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
@@ -129,7 +126,6 @@ pub unsafe extern "win64" fn IoOpenDeviceRegistryKey(
 /// # Safety
 /// `pdo` is a live physical device object.
 pub unsafe extern "win64" fn IoInvalidateDeviceRelations(pdo: *mut DEVICE_OBJECT, kind: i32) {
-    bugcheck::irql_at_most("IoInvalidateDeviceRelations", DISPATCH_LEVEL);
     if kind == BusRelations
         && let Some(id) = node::by_pdo(pdo)
     {
@@ -142,7 +138,6 @@ pub unsafe extern "win64" fn IoInvalidateDeviceRelations(pdo: *mut DEVICE_OBJECT
 /// # Safety
 /// `pdo` is a live physical device object.
 pub unsafe extern "win64" fn IoInvalidateDeviceState(pdo: *mut DEVICE_OBJECT) {
-    bugcheck::irql_at_most("IoInvalidateDeviceState", DISPATCH_LEVEL);
     if let Some(id) = node::by_pdo(pdo) {
         post(Event::State(id));
     }
@@ -153,7 +148,6 @@ pub unsafe extern "win64" fn IoInvalidateDeviceState(pdo: *mut DEVICE_OBJECT) {
 /// # Safety
 /// `pdo` is a live physical device object.
 pub unsafe extern "win64" fn IoRequestDeviceEject(pdo: *mut DEVICE_OBJECT) {
-    bugcheck::irql_at_most("IoRequestDeviceEject", DISPATCH_LEVEL);
     if let Some(id) = node::by_pdo(pdo) {
         post(Event::Eject(id));
     }

@@ -11,9 +11,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use nt_sys::{
-    DEVICE_OBJECT, DISPATCH_LEVEL, DevicePowerState, IO_POWER, IO_STACK_LOCATION, IRP,
-    IRP_MJ_POWER, IRP_MN_QUERY_POWER, IRP_MN_SET_POWER, NTSTATUS, PASSIVE_LEVEL, POWER_STATE,
-    PVOID, PowerSystemWorking, REQUEST_POWER_COMPLETE, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR,
+    DEVICE_OBJECT, DevicePowerState, IO_POWER, IO_STACK_LOCATION, IRP, IRP_MJ_POWER,
+    IRP_MN_QUERY_POWER, IRP_MN_SET_POWER, NTSTATUS, PASSIVE_LEVEL, POWER_STATE, PVOID,
+    PowerSystemWorking, REQUEST_POWER_COMPLETE, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR,
     SL_INVOKE_ON_SUCCESS, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER_2,
     STATUS_MORE_PROCESSING_REQUIRED, STATUS_NOT_SUPPORTED, STATUS_PENDING, SystemPowerState, UCHAR,
     nt_success,
@@ -49,7 +49,6 @@ pub unsafe extern "win64" fn PoRequestPowerIrp(
     context: PVOID,
     out: *mut *mut IRP,
 ) -> NTSTATUS {
-    bugcheck::irql_at_most("PoRequestPowerIrp", DISPATCH_LEVEL);
     if !matches!(minor, IRP_MN_SET_POWER | IRP_MN_QUERY_POWER) {
         return STATUS_INVALID_PARAMETER_2;
     }
@@ -172,7 +171,6 @@ pub unsafe extern "win64" fn PoSetPowerState(
     kind: i32,
     state: POWER_STATE,
 ) -> POWER_STATE {
-    bugcheck::irql_at_most("PoSetPowerState", DISPATCH_LEVEL);
     if kind != DevicePowerState {
         return state;
     }

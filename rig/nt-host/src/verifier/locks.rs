@@ -5,10 +5,15 @@
 //! processor remembers those it has seen, so that a lock in its usual order costs a few instructions.
 //!
 //! Memory that is freed takes its locks' edges with it, since the next lock there is another.
+//!
+//! Spin locks of every kind come here: ordinary, queued, reader/writer, and those of interrupts. Whoever holds one runs
+//! at its IRQL or above, so the processor stands for the thread.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use nt_sys::KIRQL;
 
 use super::Rule;
 use crate::ke::backtrace;
@@ -20,10 +25,39 @@ const DEPTH: usize = 16;
 /// Edges that a processor remembers.
 const SEEN: usize = 64;
 
+/// A lock that a processor holds.
+struct Held {
+    lock: AtomicUsize,
+    /// The lowest IRQL at which it may be held.
+    irql: AtomicU8,
+}
+
+impl Held {
+    const fn none() -> Self {
+        Self {
+            lock: AtomicUsize::new(0),
+            irql: AtomicU8::new(0),
+        }
+    }
+
+    fn lock(&self) -> usize {
+        self.lock.load(Ordering::Relaxed)
+    }
+
+    fn irql(&self) -> KIRQL {
+        self.irql.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, lock: usize, irql: KIRQL) {
+        self.lock.store(lock, Ordering::Relaxed);
+        self.irql.store(irql, Ordering::Relaxed);
+    }
+}
+
 /// A processor's part.
 pub struct PerCpu {
     count: AtomicUsize,
-    held: [AtomicUsize; DEPTH],
+    held: [Held; DEPTH],
     seen: [AtomicU64; SEEN],
 }
 
@@ -31,7 +65,7 @@ impl PerCpu {
     pub(crate) const fn new() -> Self {
         Self {
             count: AtomicUsize::new(0),
-            held: [const { AtomicUsize::new(0) }; DEPTH],
+            held: [const { Held::none() }; DEPTH],
             seen: [const { AtomicU64::new(0) }; SEEN],
         }
     }
@@ -44,17 +78,17 @@ static EDGES: Mutex<BTreeMap<(usize, usize), Stack>> = Mutex::new(BTreeMap::new(
 /// Counts what made remembered edges void.
 static AGE: AtomicU64 = AtomicU64::new(1);
 
-/// The processor has taken `lock`. `waited`: it would have waited for it.
+/// The processor has taken `lock`, which is held at `irql` or above. `waited`: it would have waited for it.
 #[inline]
-pub fn taken(cpu: &Processor, lock: usize, waited: bool) {
+pub fn taken(cpu: &Processor, lock: usize, irql: KIRQL, waited: bool) {
     let locks = &cpu.locks;
     let count = locks.count.load(Ordering::Relaxed);
     if waited && let Some(last) = count.checked_sub(1) {
-        let before = locks.held[last.min(DEPTH - 1)].load(Ordering::Relaxed);
+        let before = locks.held[last.min(DEPTH - 1)].lock();
         follow(locks, before, lock);
     }
     if let Some(place) = locks.held.get(count) {
-        place.store(lock, Ordering::Relaxed);
+        place.set(lock, irql);
     }
     locks.count.store(count + 1, Ordering::Relaxed);
 }
@@ -68,15 +102,26 @@ pub fn given_back(cpu: &Processor, lock: usize) {
     };
     locks.count.store(left, Ordering::Relaxed);
     let held = &locks.held[..(left + 1).min(DEPTH)];
-    let Some(at) = held
-        .iter()
-        .rposition(|held| held.load(Ordering::Relaxed) == lock)
-    else {
+    let Some(at) = held.iter().rposition(|held| held.lock() == lock) else {
         return;
     };
     for index in at + 1..held.len() {
-        held[index - 1].store(held[index].load(Ordering::Relaxed), Ordering::Relaxed);
+        held[index - 1].set(held[index].lock(), held[index].irql());
     }
+}
+
+/// Whether the processor holds `lock`, as far as it is followed.
+#[inline]
+pub fn holds(cpu: &Processor, lock: usize) -> bool {
+    let count = cpu.locks.count.load(Ordering::Relaxed).min(DEPTH);
+    cpu.locks.held[..count]
+        .iter()
+        .any(|held| held.lock() == lock)
+}
+
+/// Whether every lock that the processor holds is followed.
+pub fn follows_all(cpu: &Processor) -> bool {
+    cpu.locks.count.load(Ordering::Relaxed) <= DEPTH
 }
 
 /// How many locks this processor holds: to give to [`check`] when a routine has returned.
@@ -102,20 +147,27 @@ fn still_held(routine: usize, what: &str) -> ! {
     )
 }
 
-/// The IRQL falls below DISPATCH_LEVEL.
+/// The IRQL falls to `irql`.
 #[inline]
-pub fn lowered() {
+pub fn lowered(irql: KIRQL) {
     if held() != 0 {
-        let lock = last();
+        lowered_with_locks(irql);
+    }
+}
+
+fn lowered_with_locks(irql: KIRQL) {
+    let held = processor::current().locks.held.iter().take(held());
+    if let Some(held) = held.rev().find(|held| held.irql() > irql) {
+        let (lock, needed) = (held.lock(), held.irql());
         Rule::LockHeldBelowDispatch.breach(format_args!(
-            "lowers the IRQL below DISPATCH_LEVEL with spin lock {lock:#x} held"
+            "lowers the IRQL to {irql} with spin lock {lock:#x} held, which needs {needed}"
         ));
     }
 }
 
 fn last() -> usize {
     let index = held().clamp(1, DEPTH) - 1;
-    processor::current().locks.held[index].load(Ordering::Relaxed)
+    processor::current().locks.held[index].lock()
 }
 
 fn follow(locks: &PerCpu, first: usize, second: usize) {
@@ -170,8 +222,8 @@ pub fn freed(address: usize, size: usize) {
     let inside = |lock: usize| lock.wrapping_sub(address) < size;
     for cpu in processor::all() {
         let count = cpu.locks.count.load(Ordering::Relaxed).min(DEPTH);
-        for lock in cpu.locks.held.iter().take(count) {
-            let lock = lock.load(Ordering::Relaxed);
+        for held in cpu.locks.held.iter().take(count) {
+            let lock = held.lock();
             if inside(lock) {
                 Rule::LockFreed.breach(format_args!(
                     "frees memory with spin lock {lock:#x} in it, which processor {} holds",

@@ -98,7 +98,9 @@ rules! {
         LockNotHeld "lock-not-held" 0x10
             "a processor releases a spin lock that it does not hold"
         LockReleaseIrql "lock-release-irql" 0xc4
-            "a spin lock is released at another IRQL than DISPATCH_LEVEL"
+            "a spin lock is released at another IRQL than it is held at: DISPATCH_LEVEL, or its interrupt's"
+        LockKind "lock-kind" 0xc4
+            "a spin lock is acquired by the functions of one kind, and released or waited for by those of another"
         LockStuck "lock-stuck" 0xea
             "a spin lock is waited for without end"
         LockOrder "lock-order" 0xc4
@@ -106,7 +108,7 @@ rules! {
         LockHeldAtReturn "lock-held-at-return" 0xc4
             "a DPC, interrupt or dispatch routine returns with a spin lock held that it acquired"
         LockHeldBelowDispatch "lock-held-below-dispatch" 0xc4
-            "the IRQL is lowered below DISPATCH_LEVEL while a spin lock is held"
+            "the IRQL is lowered below DISPATCH_LEVEL, or an interrupt's, while its spin lock is held"
         LockFreed "lock-freed" 0xc4
             "memory is freed with a spin lock in it that is held"
     }

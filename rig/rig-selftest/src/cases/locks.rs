@@ -167,6 +167,34 @@ fn a_spin_lock_excludes_other_processors() -> Outcome {
     Ok(())
 }
 
+/// Learn, KeAcquireInStackQueuedSpinLock: raises to DISPATCH_LEVEL; releasing by the handle goes back. The AtDpcLevel
+/// form leaves the IRQL as it is.
+fn a_queued_spin_lock_raises_to_dispatch_level() -> Outcome {
+    let (mut outer, mut inner): (KSPIN_LOCK, KSPIN_LOCK) = (1, 1);
+    KeInitializeSpinLock(&raw mut outer);
+    KeInitializeSpinLock(&raw mut inner);
+    let mut handles = [const { KLOCK_QUEUE_HANDLE::zeroed() }; 2];
+    KeAcquireInStackQueuedSpinLock(&raw mut outer, &raw mut handles[0]);
+    let held = KeGetCurrentIrql();
+    KeAcquireInStackQueuedSpinLockAtDpcLevel(&raw mut inner, &raw mut handles[1]);
+    let both = KeGetCurrentIrql();
+    KeReleaseInStackQueuedSpinLockFromDpcLevel(&raw mut handles[1]);
+    let one = KeGetCurrentIrql();
+    KeReleaseInStackQueuedSpinLock(&raw mut handles[0]);
+    equal!(
+        [held, both, one, KeGetCurrentIrql()],
+        [
+            DISPATCH_LEVEL,
+            DISPATCH_LEVEL,
+            DISPATCH_LEVEL,
+            PASSIVE_LEVEL
+        ],
+        "the IRQL with one, both, one and none of them"
+    );
+    equal!((outer, inner), (0, 0), "the locks afterwards");
+    Ok(())
+}
+
 /// Learn, ExAcquireSpinLockExclusive, ExAcquireSpinLockShared: raise to DISPATCH_LEVEL and return the old IRQL.
 fn a_reader_writer_lock_raises_to_dispatch_level() -> Outcome {
     let mut lock = 0;
@@ -326,6 +354,7 @@ group!("locks":
     a_spin_lock_at_dpc_level_keeps_the_irql,
     a_held_spin_lock_is_not_acquired_by_a_try,
     a_spin_lock_excludes_other_processors,
+    a_queued_spin_lock_raises_to_dispatch_level,
     a_reader_writer_lock_raises_to_dispatch_level,
     a_writer_excludes_readers_and_writers,
     readers_share_the_lock,

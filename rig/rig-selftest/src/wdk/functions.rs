@@ -86,6 +86,16 @@ unsafe extern "system" {
     pub safe fn KeAcquireSpinLockAtDpcLevel(lock: *mut KSPIN_LOCK);
     pub safe fn KeReleaseSpinLockFromDpcLevel(lock: *mut KSPIN_LOCK);
     pub safe fn KeTryToAcquireSpinLockAtDpcLevel(lock: *mut KSPIN_LOCK) -> BOOLEAN;
+    pub safe fn KeAcquireInStackQueuedSpinLock(
+        lock: *mut KSPIN_LOCK,
+        handle: *mut KLOCK_QUEUE_HANDLE,
+    );
+    pub safe fn KeReleaseInStackQueuedSpinLock(handle: *mut KLOCK_QUEUE_HANDLE);
+    pub safe fn KeAcquireInStackQueuedSpinLockAtDpcLevel(
+        lock: *mut KSPIN_LOCK,
+        handle: *mut KLOCK_QUEUE_HANDLE,
+    );
+    pub safe fn KeReleaseInStackQueuedSpinLockFromDpcLevel(handle: *mut KLOCK_QUEUE_HANDLE);
 
     // Threads and processors.
     pub safe fn PsCreateSystemThread(

@@ -43,6 +43,7 @@ opaque! {
     FAST_MUTEX: 7;
     ERESOURCE: 13;
     NPAGED_LOOKASIDE_LIST: 16;
+    KLOCK_QUEUE_HANDLE: 3;
 }
 
 pub type KSPIN_LOCK = usize;

@@ -155,6 +155,62 @@ pub const CASES: &[Case] = &[
         "for 20 s; processor 1 holds it",
     ),
     case("releases-above-dispatch", LockReleaseIrql, "new IRQL 15"),
+    case(
+        "acquires-a-queued-lock-twice",
+        LockRecursion,
+        "which this processor holds already",
+    ),
+    case(
+        "releases-a-queued-lock-twice",
+        LockNotHeld,
+        "which holds none",
+    ),
+    case(
+        "mixes-kinds-of-locks",
+        LockKind,
+        "as an ordinary one, which was acquired as a queued one",
+    ),
+    case("reads-twice", LockRecursion, "acquires reader/writer lock"),
+    case(
+        "reads-an-uninitialized-lock",
+        LockUninitialized,
+        "acquires reader/writer lock",
+    ),
+    case(
+        "releases-as-a-reader-what-it-writes",
+        LockNotHeld,
+        "which is not held by a reader",
+    ),
+    case(
+        "releases-a-reader-above-dispatch",
+        LockReleaseIrql,
+        "ExReleaseSpinLockShared at IRQL 2 (new IRQL 15)",
+    ),
+    case(
+        "mixes-orders-of-kinds",
+        LockOrder,
+        "the other way round it was",
+    ),
+    case(
+        "keeps-a-reader-in-a-dpc",
+        LockHeldAtReturn,
+        "returns from a DPC routine with spin lock",
+    ),
+    posed(
+        "releases-an-interrupts-lock-below-it",
+        LockReleaseIrql,
+        "KeReleaseInterruptSpinLock at IRQL 2",
+    ),
+    posed(
+        "lowers-with-an-interrupts-lock",
+        LockHeldBelowDispatch,
+        "lowers the IRQL to 2",
+    ),
+    posed(
+        "acquires-an-interrupts-lock-twice",
+        LockRecursion,
+        "which this processor holds already",
+    ),
     // IRPs and devices.
     case("passes-on-what-is-no-irp", IrpInvalid, "is no IRP"),
     case("completes-twice", IrpDoubleCompletion, "is completed"),

@@ -16,8 +16,8 @@ use nt_host::ke::{irql, processor, thread};
 use nt_host::pe::modules;
 use nt_host::pnp::PciFunction;
 use nt_sys::{
-    DEVICE_OBJECT, FILE_DEVICE_UNKNOWN, IRP, IRP_MJ_READ, KINTERRUPT, NTSTATUS, PVOID,
-    SL_PENDING_RETURNED, STATUS_PENDING, STATUS_SUCCESS,
+    DEVICE_OBJECT, DISPATCH_LEVEL, FILE_DEVICE_UNKNOWN, IRP, IRP_MJ_READ, KINTERRUPT, NTSTATUS,
+    PVOID, SL_PENDING_RETURNED, STATUS_PENDING, STATUS_SUCCESS,
 };
 
 /// What the case needs of the machine before its devices start: its PCI functions.
@@ -32,6 +32,28 @@ pub fn play(case: &str) {
             connect();
             interrupt::raise(0, VECTOR);
             irql::KeLowerIrql(irql::KfRaiseIrql(1));
+        }),
+        "releases-an-interrupts-lock-below-it" => on_thread(|| {
+            let interrupt = connect();
+            // SAFETY: the interrupt is connected.
+            let old = unsafe { interrupt::KeAcquireInterruptSpinLock(interrupt) };
+            processor::current()
+                .irql
+                .store(DISPATCH_LEVEL, Ordering::Relaxed);
+            // SAFETY: as above; the IRQL is the case.
+            unsafe { interrupt::KeReleaseInterruptSpinLock(interrupt, old) };
+        }),
+        "lowers-with-an-interrupts-lock" => on_thread(|| {
+            // SAFETY: the interrupt is connected.
+            unsafe { interrupt::KeAcquireInterruptSpinLock(connect()) };
+            irql::KeLowerIrql(DISPATCH_LEVEL);
+        }),
+        "acquires-an-interrupts-lock-twice" => on_thread(|| {
+            let interrupt = connect();
+            for _ in 0..2 {
+                // SAFETY: the interrupt is connected; that the lock is held is the case.
+                unsafe { interrupt::KeAcquireInterruptSpinLock(interrupt) };
+            }
         }),
         "keeps-an-srb-while-stopped" => miniport::read(),
         "completes-what-another-has" => on_thread(complete_anothers),
@@ -52,7 +74,7 @@ pub fn on_thread(body: impl FnOnce() + Send + 'static) {
 
 const VECTOR: u8 = 0x51;
 
-fn connect() {
+fn connect() -> *mut KINTERRUPT {
     let connected = interrupt::connect(Connection {
         vector: VECTOR,
         irql: interrupt::irql_of(VECTOR),
@@ -60,7 +82,7 @@ fn connect() {
         context: null_mut(),
         lock: null_mut(),
     });
-    assert!(connected.is_some());
+    connected.expect("a free place at the vector")
 }
 
 unsafe extern "win64" fn raises(_: *mut KINTERRUPT, _: PVOID) -> u8 {
