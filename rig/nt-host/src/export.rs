@@ -85,6 +85,7 @@ pub(crate) fn tables() -> impl Iterator<Item = &'static [Export]> {
         crate::ke::ipi::EXPORTS,
         crate::ke::irql::EXPORTS,
         crate::ke::mutex::EXPORTS,
+        crate::ke::queued_lock::EXPORTS,
         crate::ke::raise::EXPORTS,
         crate::ke::rwlock::EXPORTS,
         crate::ke::spinlock::EXPORTS,

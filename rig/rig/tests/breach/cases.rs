@@ -360,7 +360,7 @@ pub const CASES: &[Case] = &[
     case(
         "lowers-with-a-lock",
         LockHeldBelowDispatch,
-        "lowers the IRQL below DISPATCH_LEVEL",
+        "lowers the IRQL to 0 with spin lock",
     ),
     case("frees-a-held-lock", LockFreed, "which processor 0 holds"),
     case(
