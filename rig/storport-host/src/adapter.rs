@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 use nt_host::mm::{frames, pool};
 use nt_host::sync::Mutex;
@@ -64,6 +64,10 @@ pub struct Adapter {
     /// The connected interrupt.
     pub interrupt: Mutex<Interrupt>,
     free: Box<[FreeList]>,
+    /// Slots whose SRBs a reset completed.
+    reset: FreeList,
+    /// A reset is under way.
+    pub resetting: AtomicBool,
     all: Mutex<Vec<SlotPtr>>,
     /// What is to be tried again later, and the thread that does.
     pub watch: crate::watch::Watch,
@@ -119,6 +123,8 @@ impl Adapter {
             depths: [const { AtomicU32::new(INITIAL_DEPTH) }; 256],
             interrupt: Mutex::new(Interrupt(null_mut())),
             free: (0..cpus).map(|_| Mutex::new(Vec::new())).collect(),
+            reset: Mutex::new(Vec::new()),
+            resetting: AtomicBool::new(false),
             all: Mutex::new(Vec::new()),
             watch: crate::watch::Watch::new(),
         }
@@ -234,6 +240,22 @@ impl Adapter {
         self.free_list(cpu).lock().push(slot);
     }
 
+    /// Puts a slot aside whose SRB a reset completed.
+    pub fn put_aside(&self, slot: Box<Slot>) {
+        self.reset.lock().push(slot);
+    }
+
+    /// The SRBs that the miniport has, of one target or of all.
+    pub fn issued(&self, target: Option<u8>) -> Vec<SlotPtr> {
+        let all = self.all.lock();
+        let issued = all.iter().filter(|slot| {
+            crate::queue::is_issued(slot.0)
+                // SAFETY: slots are never freed while their adapter exists, and the target does not change meanwhile.
+                && target.is_none_or(|target| unsafe { slot.0.as_ref() }.srb.TargetId == target)
+        });
+        issued.map(|slot| SlotPtr(slot.0)).collect()
+    }
+
     fn free_list(&self, cpu: u32) -> &FreeList {
         &self.free[cpu as usize % self.free.len().max(1)]
     }
@@ -263,7 +285,7 @@ impl Adapter {
     /// Frees every slot; the miniport has none of them any more.
     pub fn free_slots(&self) {
         self.all.lock().clear();
-        for list in &self.free {
+        for list in self.free.iter().chain([&self.reset]) {
             let slots = core::mem::take(&mut *list.lock());
             drop(slots);
         }

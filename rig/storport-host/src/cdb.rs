@@ -13,6 +13,14 @@ pub struct Cdb {
     pub length: u8,
 }
 
+/// Whether a command with this operation code reads or writes blocks (SBC-3): READ and WRITE of 6, 10, 12 and 16 bytes.
+pub fn moves_blocks(operation: u8) -> bool {
+    matches!(
+        operation,
+        0x08 | 0x0A | 0x28 | 0x2A | 0xA8 | 0xAA | 0x88 | 0x8A
+    )
+}
+
 /// The page of MODE SENSE that tells of the write cache (SBC-3: "Caching mode page").
 pub const MODE_CACHING: u8 = 0x08;
 

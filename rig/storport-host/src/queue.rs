@@ -26,7 +26,7 @@ use nt_host::{host, ke};
 use nt_sys::storport::{
     SCSI_REQUEST_BLOCK, SRB_FLAGS_DATA_IN, SRB_FLAGS_DATA_OUT, SRB_FLAGS_NO_QUEUE_FREEZE,
     SRB_FLAGS_QUEUE_ACTION_ENABLE, SRB_FUNCTION_EXECUTE_SCSI, SRB_SIMPLE_TAG_REQUEST,
-    SRB_STATUS_NO_DEVICE, SRB_STATUS_PENDING,
+    SRB_STATUS_NO_DEVICE, SRB_STATUS_PENDING, SRB_STATUS_SUCCESS,
 };
 use nt_sys::{DISPATCH_LEVEL, KDPC, PVOID};
 use trace::{Class, Event};
@@ -219,6 +219,7 @@ fn issue(adapter: &Arc<Adapter>, request: Request) {
         crate::watch::delay(adapter, request);
         return;
     };
+    slot.demand_untouched();
     let number = request.number;
     trace::emit(Class::Disk, || Event::SrbBuild {
         request: number,
@@ -358,6 +359,20 @@ pub fn complete(srb: *mut SCSI_REQUEST_BLOCK, function: &str) {
             fields.srb.DataTransferLength
         ));
     }
+    let status = nt_sys::storport::srb_status(fields.srb.SrbStatus);
+    let moves_blocks = fields.srb.Function == SRB_FUNCTION_EXECUTE_SCSI
+        && crate::cdb::moves_blocks(fields.srb.Cdb[0]);
+    if status == SRB_STATUS_SUCCESS && moves_blocks && fields.srb.DataTransferLength < asked {
+        Rule::SrbShort.breach(format_args!(
+            "{function} completes SRB {srb:p} with success and {} bytes of data, of {asked} asked for",
+            fields.srb.DataTransferLength
+        ));
+    }
+    settle_later(slot);
+}
+
+/// Leaves the rest of a completion to a DPC on this CPU.
+fn settle_later(slot: NonNull<Slot>) {
     let cpu = per_cpu(processor::current().number);
     let mut completed = cpu.completed.lock();
     let first = completed.is_empty();
@@ -367,6 +382,47 @@ pub fn complete(srb: *mut SCSI_REQUEST_BLOCK, function: &str) {
         cpu.queue_dpc();
     }
 }
+
+/// Microsoft Learn: StorPortCompleteRequest: every SRB of a target that the miniport has is completed with `status`, as
+/// after a reset. [`SP_UNTAGGED`] stands for all targets, or units.
+///
+/// # Safety
+/// `extension` is the miniport's device extension.
+pub unsafe extern "win64" fn StorPortCompleteRequest(
+    extension: PVOID,
+    _path: u8,
+    target: u8,
+    lun: u8,
+    status: u8,
+) {
+    let adapter = Adapter::of(extension, "StorPortCompleteRequest");
+    if lun != 0 && lun != SP_UNTAGGED {
+        return;
+    }
+    let target = (target != SP_UNTAGGED).then_some(target);
+    for SlotPtr(slot) in adapter.issued(target) {
+        // SAFETY: slots are never freed while their adapter exists.
+        let state = unsafe { &(*slot.as_ptr()).state };
+        let taken = state.compare_exchange(
+            state::ISSUED,
+            state::RESET,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        if taken.is_ok() {
+            // SAFETY: the SRB is the port driver's again.
+            unsafe { (*slot.as_ptr()).srb.SrbStatus = status };
+            // SAFETY: as above.
+            unsafe { (*slot.as_ptr()).srb.DataTransferLength = 0 };
+            settle_later(slot);
+        }
+    }
+}
+
+/// The target or unit number that means all of them (storport.h).
+const SP_UNTAGGED: u8 = 0xff;
+
+nt_host::exports!("storport.sys": StorPortCompleteRequest);
 
 impl PerCpu {
     fn queue_dpc(&self) {
@@ -415,8 +471,19 @@ fn settle(cpu: u32, mut slot: Box<Slot>) {
     let request = slot.request.take();
     let adapter = slot.adapter.clone();
     slot.deadline.store(0, Ordering::Relaxed);
-    slot.state.store(state::FREE, Ordering::Release);
-    adapter.give_slot(cpu, slot);
+    slot.retire();
+    let by_reset = slot.state.load(Ordering::Acquire) == state::RESET
+        || adapter.resetting.load(Ordering::Acquire);
+    match by_reset {
+        true => {
+            slot.state.store(state::RESET, Ordering::Release);
+            adapter.put_aside(slot);
+        }
+        false => {
+            slot.state.store(state::FREE, Ordering::Release);
+            adapter.give_slot(cpu, slot);
+        }
+    }
     let Some(request) = request else { return };
     if let Some(next) = request.unit.as_ref().and_then(|unit| unit.leave()) {
         issue(&adapter, next);

@@ -11,7 +11,7 @@ use nt_sys::{
     STATUS_REVISION_MISMATCH, STATUS_SUCCESS,
 };
 
-use crate::{class, dispatch, extended, notification};
+use crate::{class, dispatch, extended, notification, queue};
 
 struct Miniport {
     driver: usize,
@@ -78,8 +78,13 @@ pub unsafe extern "win64" fn StorPortInitialize(
 }
 
 /// What storport.sys exports, for the executive's table.
-pub fn exports() -> [&'static [Export]; 3] {
-    [EXPORTS, notification::EXPORTS, extended::EXPORTS]
+pub fn exports() -> [&'static [Export]; 4] {
+    [
+        EXPORTS,
+        notification::EXPORTS,
+        extended::EXPORTS,
+        queue::EXPORTS,
+    ]
 }
 
 exports!("storport.sys": StorPortInitialize);

@@ -30,6 +30,8 @@ pub mod state {
     pub const ISSUED: u32 = 1;
     /// The miniport completed it; the port driver has not dealt with that yet.
     pub const COMPLETED: u32 = 2;
+    /// It was completed by a reset. Its slot is not used again, so that a miniport which answers it later is found.
+    pub const RESET: u32 = 3;
 }
 
 /// See the module.
@@ -71,13 +73,16 @@ static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 const MAGIC: usize = 0x746f_6c53_6272_5321;
 
+/// What an SRB that nobody has is filled with.
+const DEAD: u8 = 0xDD;
+
 impl Slot {
     /// A new slot of an adapter.
     pub fn new(adapter: Arc<Adapter>) -> Option<Box<Self>> {
         let extension = pool::allocate(adapter.srb_extension().max(8), *b"SpSr")?;
         // SAFETY: an all-zero SRB is valid.
         let srb = unsafe { core::mem::zeroed() };
-        Some(Box::new(Self {
+        let mut slot = Box::new(Self {
             srb,
             magic: MAGIC,
             state: AtomicU32::new(state::FREE),
@@ -89,7 +94,36 @@ impl Slot {
             list: Vec::new(),
             sense: [0; SENSE],
             extension,
-        }))
+        });
+        slot.retire();
+        Some(slot)
+    }
+
+    fn bytes(&mut self) -> &mut [u8; size_of::<SCSI_REQUEST_BLOCK>()] {
+        // SAFETY: the slot's own SRB, of which any bytes are a valid one.
+        unsafe { &mut *(&raw mut self.srb).cast() }
+    }
+
+    /// Nobody has the SRB now.
+    pub fn retire(&mut self) {
+        self.bytes().fill(DEAD);
+    }
+
+    /// Checks that nobody wrote the SRB since then.
+    pub fn demand_untouched(&mut self) {
+        let bytes = self.bytes();
+        if *bytes == [DEAD; size_of::<SCSI_REQUEST_BLOCK>()] {
+            return;
+        }
+        if let Some(at) = bytes.iter().position(|&byte| byte != DEAD) {
+            let srb = &raw const self.srb;
+            // SAFETY: a driver object outlives its adapters.
+            let driver = unsafe { (*self.adapter.driver).DriverStart };
+            Rule::SrbTouched.breach_of(
+                driver as usize,
+                format_args!("wrote SRB {srb:p} at +{at:#x} after it was completed"),
+            );
+        }
     }
 
     /// The memory a miniport keeps its own data of the request in.
@@ -154,13 +188,18 @@ impl Slot {
     /// Takes the SRB from the miniport: it must have had it.
     pub fn complete(&self, function: &str) {
         let before = self.state.swap(state::COMPLETED, Ordering::AcqRel);
+        let srb = &raw const self.srb;
+        if before == state::RESET {
+            Rule::SrbAfterReset.breach(format_args!(
+                "{function} completes SRB {srb:p}, which a reset completed before"
+            ));
+        }
         if before != state::ISSUED {
             let what = if before == state::COMPLETED {
                 "which was completed before"
             } else {
                 "which it does not have"
             };
-            let srb = &raw const self.srb;
             Rule::SrbCompletedTwice
                 .breach(format_args!("{function} completes SRB {srb:p}, {what}"));
         }

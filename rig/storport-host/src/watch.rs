@@ -138,9 +138,11 @@ fn late(adapter: &Arc<Adapter>, now: u64) {
         }
         return;
     }
+    adapter.resetting.store(true, Ordering::Release);
     for target in targets {
         reset(adapter, target);
     }
+    adapter.resetting.store(false, Ordering::Release);
     adapter
         .watch
         .reset

@@ -21,6 +21,7 @@ use crate::ke::{poll, processor};
 use crate::platform::Protection;
 use crate::sync::Mutex;
 use crate::verifier::Rule;
+use crate::verifier::mdls::{self, Step};
 
 const TAG: pool::Tag = *b"Mdl ";
 
@@ -109,6 +110,8 @@ pub unsafe extern "win64" fn IoAllocateMdl(
     let Some(mdl) = allocate(owner, address as usize, length) else {
         return null_mut();
     };
+    let pages = span(address as usize, length as usize);
+    mdls::done(mdl.as_ptr() as usize, Step::Made, owner, pages);
     if !irp.is_null() {
         // SAFETY: the caller's promise.
         let mut link = unsafe { &raw mut (*irp).MdlAddress };
@@ -138,6 +141,13 @@ pub unsafe extern "win64" fn IoFreeMdl(mdl: *mut MDL) {
             "frees MDL {mdl:p}, whose pages are still mapped"
         ));
     }
+    if mdls::is(mdl as usize, Step::Locked) {
+        Rule::MdlLocked.breach(format_args!(
+            "frees MDL {mdl:p}, whose pages are still locked"
+        ));
+    }
+    mdls::undone(mdl as usize, Step::Made);
+    mdls::undone(mdl as usize, Step::Mapped);
     // SAFETY: the caller's promise.
     unsafe { pool::free(pointer.cast()) };
 }
@@ -254,6 +264,7 @@ pub unsafe extern "win64" fn MmMapLockedPagesSpecifyCache(
     _bug_check_on_failure: u32,
     _priority: u32,
 ) -> PVOID {
+    let owner = processor::caller();
     let (pointer, header) = checked(mdl, "MmMapLockedPagesSpecifyCache");
     if header.MdlFlags & (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL) != 0 {
         Rule::MdlMapped.breach(format_args!("maps MDL {mdl:p}, which is mapped already"));
@@ -266,6 +277,7 @@ pub unsafe extern "win64" fn MmMapLockedPagesSpecifyCache(
     let address = base.as_ptr().wrapping_add(header.ByteOffset as usize);
     header.MappedSystemVa = address.cast();
     header.MdlFlags |= MDL_MAPPED_TO_SYSTEM_VA;
+    mdls::done(mdl as usize, Step::Mapped, owner, frames.len());
     address.cast()
 }
 
@@ -300,6 +312,7 @@ pub unsafe extern "win64" fn MmUnmapLockedPages(base: PVOID, mdl: *mut MDL) {
             "unmaps MDL {mdl:p} at {base:p}, where it is not mapped"
         ));
     }
+    mdls::undone(mdl as usize, Step::Mapped);
     header.MdlFlags &= !MDL_MAPPED_TO_SYSTEM_VA;
     header.MappedSystemVa = null_mut();
     let start = (base as usize & !(PAGE_SIZE - 1)) as *mut u8;
@@ -314,7 +327,13 @@ pub unsafe extern "win64" fn MmUnmapLockedPages(base: PVOID, mdl: *mut MDL) {
 /// # Safety
 /// `mdl` is an MDL.
 unsafe extern "win64" fn probe_and_lock(mdl: *mut MDL, _mode: i8, _operation: i32) -> NTSTATUS {
+    let owner = processor::caller();
     let (_, header) = checked(mdl, "MmProbeAndLockPages");
+    if mdls::is(mdl as usize, Step::Locked) {
+        Rule::MdlLocked.breach(format_args!(
+            "locks the pages of MDL {mdl:p}, which are locked already"
+        ));
+    }
     let start = header.StartVa as usize;
     let pages = span(
         start + header.ByteOffset as usize,
@@ -330,6 +349,7 @@ unsafe extern "win64" fn probe_and_lock(mdl: *mut MDL, _mode: i8, _operation: i3
     // SAFETY: every page of the buffer is there.
     unsafe { MmBuildMdlForNonPagedPool(mdl) };
     header.MdlFlags = header.MdlFlags & !MDL_SOURCE_IS_NONPAGED_POOL | MDL_PAGES_LOCKED;
+    mdls::done(mdl as usize, Step::Locked, owner, pages);
     poll();
     STATUS_SUCCESS
 }
@@ -350,6 +370,11 @@ pub unsafe extern "win64" fn MmProbeAndLockPages(_mdl: *mut MDL, _mode: i8, _ope
 /// `mdl`'s pages were locked by [`MmProbeAndLockPages`].
 pub unsafe extern "win64" fn MmUnlockPages(mdl: *mut MDL) {
     let (_, header) = checked(mdl, "MmUnlockPages");
+    if !mdls::undone(mdl as usize, Step::Locked) {
+        Rule::MdlUnlock.breach(format_args!(
+            "unlocks the pages of MDL {mdl:p}, which MmProbeAndLockPages did not lock"
+        ));
+    }
     if header.MdlFlags & MDL_MAPPED_TO_SYSTEM_VA != 0 {
         // SAFETY: the MDL says where it is mapped; unlocking ends its use.
         unsafe { MmUnmapLockedPages(header.MappedSystemVa, mdl) };

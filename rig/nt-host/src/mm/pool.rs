@@ -20,7 +20,7 @@ use crate::exports;
 use crate::ke::bugcheck;
 use crate::ke::processor::{self, Counters};
 use crate::sync::Mutex;
-use crate::verifier::{Rule, locks};
+use crate::verifier::{Rule, locks, mdls};
 
 /// A pool tag; its bytes as they appear in memory.
 pub type Tag = [u8; 4];
@@ -270,6 +270,7 @@ pub fn try_free(memory: NonNull<u8>, tag: Option<Tag>) -> Result<(), PoolError> 
         return Err(PoolError::WrongTag);
     }
     locks::freed(address, header.size);
+    mdls::freed(address, header.size);
     bytes.fill(DEAD);
     // SAFETY: the block is live and ours to change: its owner has just given it up.
     unsafe {
@@ -300,6 +301,7 @@ fn free_large(memory: NonNull<u8>, tag: Option<Tag>) -> Result<(), PoolError> {
         return Err(PoolError::Overrun);
     }
     locks::freed(address, large.size);
+    mdls::freed(address, large.size);
     bytes.fill(DEAD);
     let frame = frames::frame_of(address).ok_or(PoolError::NotAllocated)?;
     frames::free(frame, large.pages as u64);

@@ -13,7 +13,7 @@ use crate::ke::thread;
 use crate::mm::{address, mdl, pool};
 use crate::ob::handle;
 use crate::pe::modules::{self, Module};
-use crate::verifier::Rule;
+use crate::verifier::{Rule, mdls};
 
 /// One device of the tree, parents before children.
 #[derive(Clone, Debug)]
@@ -141,7 +141,9 @@ impl Leaks {
 /// What a driver has not given back, a line each.
 fn left_by(module: &Module) -> Vec<String> {
     let (id, name) = (module.id, &module.name);
-    let pool = pool::allocations(id).into_iter().map(|left| {
+    let pool = pool::allocations(id).into_iter();
+    let pool = pool.filter(|left| !mdls::is(left.address, mdls::Step::Made));
+    let pool = pool.map(|left| {
         let (size, tag, at) = (left.size, pool::tag_text(left.tag), left.address);
         format!(
             "{}: {name} left {size} bytes of pool with tag {tag} at {at:#x}",
@@ -156,6 +158,7 @@ fn left_by(module: &Module) -> Vec<String> {
         )
     });
     let mut lines: Vec<String> = pool.chain(mappings).collect();
+    lines.extend(mdls::left_by(module));
     match mdl::pages_of(id) {
         0 => {}
         pages => lines.push(format!(

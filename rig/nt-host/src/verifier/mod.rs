@@ -9,6 +9,7 @@
 
 pub mod irql;
 pub mod locks;
+pub mod mdls;
 pub mod rules;
 
 use core::fmt;

@@ -167,12 +167,22 @@ rules! {
             "an MDL is unmapped where it is not mapped"
         MdlPages "mdl-pages" 0xc4
             "pages of an MDL are freed that were not allocated for it, or twice"
+        MdlLocked "mdl-locked" 0xc4
+            "an MDL is freed whose pages are locked, or locked while they are"
+        MdlUnlock "mdl-unlock" 0xc4
+            "pages of an MDL are unlocked that are not locked"
         IoSpaceUnmap "io-space-unmap" 0xc4
             "I/O space is unmapped that is not mapped"
         IoSpaceLeak "io-space-leak" 0xc4
             "a driver is unloaded and leaves I/O space mapped"
         MdlLeak "mdl-leak" 0xc4
             "a driver is unloaded and leaves pages behind that it allocated for an MDL"
+        MdlNotFreed "mdl-not-freed" 0xc4
+            "a driver is unloaded and leaves an MDL behind that it made with IoAllocateMdl"
+        MdlLockLeak "mdl-lock-leak" 0xcb
+            "a driver is unloaded and leaves pages of an MDL locked"
+        MdlMapLeak "mdl-map-leak" 0xc4
+            "a driver is unloaded and leaves pages of an MDL mapped"
         ThreadLeak "thread-leak" 0xc4
             "a driver is unloaded and leaves a system thread running"
         HandleLeak "handle-leak" 0xc4
@@ -187,6 +197,12 @@ rules! {
             "a miniport completes an SRB with SRB_STATUS_PENDING"
         SrbLength "srb-length" 0xc4
             "a miniport completes an SRB with more data than were asked for"
+        SrbShort "srb-short" 0xc4
+            "a miniport completes a read or write with success and fewer data than were asked for"
+        SrbAfterReset "srb-after-reset" 0xc4
+            "a miniport completes an SRB that a reset completed before"
+        SrbTouched "srb-touched" 0xc4
+            "a miniport writes an SRB after it was completed"
         SrbLost "srb-lost" 0xc4
             "a miniport keeps an SRB past its time and the reset that followed"
         SrbAtStop "srb-at-stop" 0xc4

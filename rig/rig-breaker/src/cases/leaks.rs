@@ -1,5 +1,6 @@
 //! What is left behind when the driver is unloaded.
 
+use super::memory::{locked, map, pages};
 use super::*;
 
 pub const CASES: &[Case] = &[
@@ -9,6 +10,15 @@ pub const CASES: &[Case] = &[
     }),
     ("leaks-pages", |_| {
         MmAllocatePagesForMdlEx(0, -1, 0, PAGE_SIZE, MmCached, 0);
+    }),
+    ("leaks-an-mdl", |_| {
+        IoAllocateMdl(null_mut(), 100, 0, 0, null_mut());
+    }),
+    ("leaves-pages-locked", |_| {
+        locked();
+    }),
+    ("leaves-pages-mapped", |_| {
+        map(pages());
     }),
     ("leaks-a-thread", |_| {
         ZwClose(thread(sleeps));

@@ -307,6 +307,18 @@ pub const CASES: &[Case] = &[
         "where it is not mapped",
     ),
     case("frees-pages-twice", MdlPages, "freed before"),
+    case("frees-a-locked-mdl", MdlLocked, "are still locked"),
+    case("locks-an-mdl-twice", MdlLocked, "which are locked already"),
+    case(
+        "frees-the-memory-of-a-locked-mdl",
+        MdlLocked,
+        "frees memory with MDL",
+    ),
+    case(
+        "unlocks-what-is-not-locked",
+        MdlUnlock,
+        "which MmProbeAndLockPages did not lock",
+    ),
     case("unmaps-no-io-space", IoSpaceUnmap, "which are not mapped"),
     // Storport.
     posed(
@@ -342,6 +354,22 @@ pub const CASES: &[Case] = &[
         "is no device extension",
     ),
     posed("transfers-too-much", SrbLength, "bytes of data, of"),
+    posed(
+        "transfers-too-little",
+        SrbShort,
+        "with success and 0 bytes of data, of 512",
+    ),
+    posed(
+        "completes-what-a-reset-completed",
+        SrbAfterReset,
+        "which a reset completed before",
+    ),
+    posed(
+        "completes-again-after-a-reset",
+        SrbAfterReset,
+        "which a reset completed before",
+    ),
+    posed("writes-a-completed-srb", SrbTouched, "at +0x"),
     case(
         "allocates-no-bytes",
         PoolZeroSize,
@@ -371,6 +399,9 @@ pub const CASES: &[Case] = &[
     finding("keeps-an-irp", IrpLeak, "holds IRP_MJ 0x03"),
     finding("leaks-io-space", IoSpaceLeak, "0x1000 bytes of I/O space"),
     finding("leaks-pages", MdlLeak, "1 pages allocated for MDLs"),
+    finding("leaks-an-mdl", MdlNotFreed, "made by"),
+    finding("leaves-pages-locked", MdlLockLeak, "left 1 pages of MDL"),
+    finding("leaves-pages-mapped", MdlMapLeak, "left 1 pages of MDL"),
     finding("leaks-a-thread", ThreadLeak, "1 threads running"),
     // Nobody knows whose handle it is.
     Case {

@@ -1,22 +1,24 @@
 //! A storport miniport that breaks a rule with the first request it gets.
 
+use std::collections::BTreeSet;
 use std::ptr::null_mut;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use nt_host::cm::Value;
 use nt_host::pnp::PciFunction;
 use nt_host::pnp::packages::{Inbox, add_inbox};
 use nt_sys::storport::{
     HW_INITIALIZATION_DATA, PORT_CONFIGURATION_INFORMATION, RequestComplete, SCSI_REQUEST_BLOCK,
-    SP_RETURN_FOUND, SRB_FUNCTION_EXECUTE_SCSI, SRB_FUNCTION_PNP, SRB_STATUS_INVALID_REQUEST,
-    SRB_STATUS_NO_DEVICE, SRB_STATUS_PENDING, SRB_STATUS_SUCCESS, STOR_MAP_NON_READ_WRITE_BUFFERS,
+    SP_RETURN_FOUND, SRB_FUNCTION_EXECUTE_SCSI, SRB_FUNCTION_PNP, SRB_STATUS_BUS_RESET,
+    SRB_STATUS_INVALID_REQUEST, SRB_STATUS_NO_DEVICE, SRB_STATUS_PENDING, SRB_STATUS_SUCCESS,
+    STOR_MAP_NON_READ_WRITE_BUFFERS,
 };
 use nt_sys::{BOOLEAN, DRIVER_OBJECT, PCIBus, PVOID};
 use storport_host::{DmaBuffer, Io, Op};
 
 /// The cases of this file.
-const CASES: [&str; 9] = [
+const CASES: [&str; 13] = [
     "completes-an-srb-twice",
     "completes-no-srb",
     "completes-an-srb-as-pending",
@@ -26,6 +28,10 @@ const CASES: [&str; 9] = [
     "notifies-of-nonsense",
     "passes-no-extension",
     "transfers-too-much",
+    "transfers-too-little",
+    "completes-what-a-reset-completed",
+    "completes-again-after-a-reset",
+    "writes-a-completed-srb",
 ];
 
 // Operation codes (SPC-4, SBC-3).
@@ -36,6 +42,10 @@ const SERVICE_ACTION_IN_16: u8 = 0x9e;
 
 static CASE: OnceLock<&'static str> = OnceLock::new();
 static DONE: AtomicBool = AtomicBool::new(false);
+/// The SRB that the case keeps.
+static KEPT: AtomicPtr<SCSI_REQUEST_BLOCK> = AtomicPtr::new(null_mut());
+/// Every SRB that came.
+static SEEN: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
 
 type StorPortInitialize = unsafe extern "win64" fn(
     *mut DRIVER_OBJECT,
@@ -44,6 +54,7 @@ type StorPortInitialize = unsafe extern "win64" fn(
     PVOID,
 ) -> i32;
 type StorPortNotification = unsafe extern "win64" fn(i32, PVOID, PVOID, PVOID);
+type StorPortCompleteRequest = unsafe extern "win64" fn(PVOID, u8, u8, u8, u8);
 type StorPortSetDeviceQueueDepth = unsafe extern "win64" fn(PVOID, u8, u8, u8, u32) -> BOOLEAN;
 
 /// A function as an import would get it.
@@ -135,7 +146,11 @@ unsafe extern "win64" fn find_adapter(
     SP_RETURN_FOUND
 }
 
-unsafe extern "win64" fn reset_bus(_extension: PVOID, _path: u32) -> BOOLEAN {
+unsafe extern "win64" fn reset_bus(extension: PVOID, _path: u32) -> BOOLEAN {
+    let kept = KEPT.load(Ordering::SeqCst);
+    if !kept.is_null() {
+        complete(extension, kept, SRB_STATUS_BUS_RESET);
+    }
     1
 }
 
@@ -170,6 +185,12 @@ fn serve_disk(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK) {
         fields.Cdb[0],
         fields.Cdb[1],
     ) {
+        (SRB_FUNCTION_EXECUTE_SCSI, 0, READ_10, _)
+            if CASE.get() == Some(&"transfers-too-little") =>
+        {
+            fields.DataTransferLength = 0;
+            return complete(extension, srb, SRB_STATUS_SUCCESS);
+        }
         (SRB_FUNCTION_EXECUTE_SCSI, 0, READ_10, _) => return,
         (SRB_FUNCTION_EXECUTE_SCSI, 0, INQUIRY, 0) => {
             (answer[2], answer[3], answer[4], answer[7]) = (4, 2, 31, 2);
@@ -194,6 +215,15 @@ fn serve_disk(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK) {
     complete(extension, srb, SRB_STATUS_SUCCESS);
 }
 
+/// Writes each SRB, none of which the miniport has, and lets the next one come.
+pub fn write_completed() {
+    for &srb in SEEN.lock().unwrap().iter() {
+        // SAFETY: SRBs live as long as their adapter; that nobody has them is the case.
+        unsafe { (*(srb as *mut SCSI_REQUEST_BLOCK)).ScsiStatus = 0 };
+    }
+    read();
+}
+
 /// Reads from the disk, which gets no answer.
 pub fn read() {
     let disks = storport_host::disks();
@@ -209,9 +239,19 @@ pub fn read() {
 unsafe extern "win64" fn start_io(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK) -> BOOLEAN {
     // SAFETY: the miniport has the SRB.
     let fields = unsafe { &mut *srb };
-    if CASE.get() == Some(&"keeps-an-srb-while-stopped") {
+    SEEN.lock().unwrap().insert(srb as usize);
+    let is_a_disk = [
+        "keeps-an-srb-while-stopped",
+        "transfers-too-little",
+        "writes-a-completed-srb",
+    ];
+    if CASE.get().is_some_and(|case| is_a_disk.contains(case)) {
         serve_disk(extension, srb);
         return 1;
+    }
+    let kept = KEPT.load(Ordering::SeqCst);
+    if fields.Function == SRB_FUNCTION_EXECUTE_SCSI && !kept.is_null() {
+        complete(extension, kept, SRB_STATUS_NO_DEVICE);
     }
     if fields.Function != SRB_FUNCTION_EXECUTE_SCSI || DONE.swap(true, Ordering::SeqCst) {
         complete(extension, srb, SRB_STATUS_NO_DEVICE);
@@ -230,6 +270,14 @@ unsafe extern "win64" fn start_io(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK
                 nothing.as_ptr().cast_mut().cast(),
             );
         }
+        Some("completes-what-a-reset-completed") => {
+            // SAFETY: the function's own type.
+            let all: StorPortCompleteRequest = unsafe { import("StorPortCompleteRequest") };
+            // SAFETY: the extension is the miniport's.
+            unsafe { all(extension, 0, 0, 0, SRB_STATUS_BUS_RESET) };
+            complete(extension, srb, SRB_STATUS_NO_DEVICE);
+        }
+        Some("completes-again-after-a-reset") => KEPT.store(srb, Ordering::SeqCst),
         Some("completes-an-srb-as-pending") => complete(extension, srb, SRB_STATUS_PENDING),
         Some("transfers-too-much") => {
             fields.DataTransferLength += 1;

@@ -55,7 +55,8 @@ pub fn play(case: &str) {
                 unsafe { interrupt::KeAcquireInterruptSpinLock(interrupt) };
             }
         }),
-        "keeps-an-srb-while-stopped" => miniport::read(),
+        "keeps-an-srb-while-stopped" | "transfers-too-little" => miniport::read(),
+        "writes-a-completed-srb" => miniport::write_completed(),
         "completes-what-another-has" => on_thread(complete_anothers),
         _ => {}
     }
