@@ -4,9 +4,12 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, IsTerminal, Write},
     process::{Command, Stdio},
-    sync::{LazyLock, mpsc},
+    sync::{
+        LazyLock,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -58,10 +61,18 @@ pub(crate) fn run(name: &str, command: &mut Command) -> Result<Outcome> {
 
     let bar = spinner(name);
     let mut output = String::new();
-    for line in lines {
-        log.write_all(line.as_bytes())?;
-        bar.set_message(format!("{name}: {}", line.trim()));
-        output.push_str(&line);
+    let mut pulse = Pulse::new();
+    loop {
+        match lines.recv_timeout(pulse.left()) {
+            Ok(line) => {
+                log.write_all(line.as_bytes())?;
+                bar.set_message(format!("{name}: {}", line.trim()));
+                output.push_str(&line);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        pulse.beat(name, output.lines().next_back().unwrap_or_default());
     }
     let status = child.wait()?;
     bar.finish_and_clear();
@@ -79,6 +90,40 @@ pub(crate) fn expect(name: &str, command: &mut Command) -> Result<Outcome> {
         anyhow::bail!("{name} failed");
     }
     Ok(outcome)
+}
+
+/// Shows where there is no terminal that a long program goes on: a line now and then.
+struct Pulse {
+    start: Instant,
+    next: Instant,
+}
+
+impl Pulse {
+    const PERIOD: Duration = Duration::from_secs(20);
+
+    fn new() -> Self {
+        let start = Instant::now();
+        Self {
+            start,
+            next: start + Self::PERIOD,
+        }
+    }
+
+    /// The time until the next line is due.
+    fn left(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now())
+    }
+
+    fn beat(&mut self, name: &str, last: &str) {
+        if !self.left().is_zero() {
+            return;
+        }
+        self.next = Instant::now() + Self::PERIOD;
+        if !std::io::stderr().is_terminal() {
+            let seconds = self.start.elapsed().as_secs();
+            eprintln!("{name}: {seconds} s  {}", last.trim());
+        }
+    }
 }
 
 /// Several programs may run at a time, each with a line of its own.
