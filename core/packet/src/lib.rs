@@ -7,11 +7,13 @@
 //!             ▼
 //!   headers: [u8; MAX_HEADERS]  and  Layout: Ethernet, tag, LLC, IP, TCP or UDP, payload, padding
 //!             │
-//!             ├─ checksum, transport   IPv4 header, TCP and UDP: blank, write, verify
-//!             ├─ segment, gso          large sends: in software, and for a backend that cuts them
-//!             ├─ coalesce              segments of a flow that arrive in order become one
-//!             ├─ vlan                  an 802.1Q tag put in or taken out
-//!             └─ toeplitz, flow        which queue
+//!             ├─ transmit              what is done before a frame goes to a backend, by means of
+//!             │    vlan                an 802.1Q tag put in or taken out
+//!             │    checksum, transport IPv4 header, TCP and UDP: blank, write, verify
+//!             │    segment, gso        large sends: cut here, and for a backend that cuts them
+//!             ├─ receive               what is done when one comes from there, and
+//!             │    coalesce            segments of a flow that arrive in order become one
+//!             └─ flow, toeplitz        which queue
 //!   announce: gratuitous ARP and neighbour advertisements
 //! ```
 //!
@@ -31,9 +33,11 @@ pub mod gso;
 mod ip;
 mod layout;
 mod parse;
+pub mod receive;
 pub mod segment;
 pub mod tcp;
 pub mod toeplitz;
+pub mod transmit;
 pub mod transport;
 pub mod vlan;
 

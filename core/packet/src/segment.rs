@@ -169,13 +169,13 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Its data within the large frame.
-    pub fn payload_of<'a, I: Iterator<Item = &'a [u8]>>(
+    /// Its data within those of the large frame, [`Layout::payload_of`].
+    pub fn data_of<'a, I: Iterator<Item = &'a [u8]>>(
         &self,
-        frame: impl IntoIterator<IntoIter = I>,
+        payload: impl IntoIterator<IntoIter = I>,
     ) -> Pieces<'a, I> {
-        let mut cursor = Cursor::new(frame);
-        cursor.skip(self.layout.headers + self.payload.start);
+        let mut cursor = Cursor::new(payload);
+        cursor.skip(self.payload.start);
         cursor.take(self.payload.len())
     }
 
@@ -189,7 +189,7 @@ impl Segment {
         let template = template.get(..self.layout.headers).ok_or(Mismatch)?;
         to.copy_from_slice(template);
         let ip = self.layout.ip.ok_or(Mismatch)?;
-        ip.set_length(to, &self.layout)?;
+        self.write_lengths(to)?;
         match self.layout.transport.ok_or(Mismatch)? {
             Transport::Tcp { header, .. } => {
                 if let Some(first) = ip.identification(to) {
@@ -201,11 +201,10 @@ impl Segment {
                 self.edit(tcp::Header::read(to, header)?)
                     .write(to, header)?;
             }
-            Transport::Udp { header, length } => {
+            Transport::Udp { .. } => {
                 if let Some(first) = ip.identification(to) {
                     ip.set_identification(to, first.wrapping_add(self.index as u16))?;
                 }
-                put16(header.of_mut(to)?, 4, length)?;
             }
         }
         ip.write_checksum(to)?;
@@ -215,17 +214,28 @@ impl Segment {
         }
     }
 
-    /// Puts the checksum into headers that [`Self::write`] wrote, unless the datagram has none. `frame` is the large one.
+    /// Writes the lengths of IP and UDP.
+    pub(crate) fn write_lengths(&self, headers: &mut [u8]) -> Result<(), Mismatch> {
+        let ip = self.layout.ip.ok_or(Mismatch)?;
+        ip.set_length(headers, &self.layout)?;
+        match self.layout.transport {
+            Some(Transport::Udp { header, length }) => put16(header.of_mut(headers)?, 4, length),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts the checksum into headers that [`Self::write`] wrote, unless the datagram has none. `payload` is that of the
+    /// large frame.
     ///
     /// # Errors
-    /// These are not the headers, or not the frame.
+    /// These are not the headers, or not the payload.
     pub fn complete<'a, I: Iterator<Item = &'a [u8]>>(
         &self,
         headers: &mut [u8],
-        frame: impl IntoIterator<IntoIter = I>,
+        payload: impl IntoIterator<IntoIter = I>,
     ) -> Result<(), transport::Error> {
         match self.checksum {
-            true => transport::write(headers, &self.layout, self.payload_of(frame)),
+            true => transport::write(headers, &self.layout, self.data_of(payload)),
             false => Ok(()),
         }
     }

@@ -6,7 +6,9 @@ mod exercise;
 mod hostile;
 mod parse;
 mod queues;
+mod receive;
 mod segment;
+mod transmit;
 mod transport;
 mod vlan;
 

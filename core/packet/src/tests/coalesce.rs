@@ -318,7 +318,7 @@ proptest! {
             let mut headers = vec![0; segment.layout.headers];
             segment.write(&original, &mut headers).unwrap();
             if !blank {
-                segment.complete(&mut headers, [frame.as_slice()]).unwrap();
+                segment.complete(&mut headers, whole.payload_of([frame.as_slice()])).unwrap();
             }
             Received { headers, layout: segment.layout, frame: vec![] }
         }).collect();

@@ -81,7 +81,7 @@ fn segments(fragments: &[&[u8]], headers: &[u8], layout: &Layout, mss: usize) {
     let Ok(segments) = Segments::new(headers, layout, mss) else {
         return;
     };
-    let frame = || fragments.iter().copied();
+    let payload = || layout.payload_of(fragments.iter().copied());
     let mut next = 0;
     let mut unit: Option<Unit> = None;
     for segment in segments {
@@ -89,12 +89,12 @@ fn segments(fragments: &[&[u8]], headers: &[u8], layout: &Layout, mss: usize) {
         next = segment.payload.end;
         assert!(segment.payload.len() <= mss);
         assert_eq!(
-            packet::length(segment.payload_of(frame())),
+            packet::length(segment.data_of(payload())),
             segment.payload.len()
         );
         let mut buffer = [0; MAX_HEADERS];
         segment.write(headers, &mut buffer).expect("room");
-        segment.complete(&mut buffer, frame()).expect("written");
+        segment.complete(&mut buffer, payload()).expect("written");
         check(
             &segment.layout,
             segment.layout.headers + segment.payload.len(),

@@ -12,12 +12,15 @@ use crate::{Transport, Version};
 
 /// The frame of a segment, complete.
 fn build(segment: &Segment, template: &[u8], fragments: &[&[u8]]) -> Vec<u8> {
+    let payload = || {
+        let mut cursor = crate::Cursor::new(fragments.iter().copied());
+        cursor.skip(template.len());
+        cursor.take(usize::MAX)
+    };
     let mut frame = vec![0xcc; segment.layout.headers];
     segment.write(template, &mut frame).unwrap();
-    segment
-        .complete(&mut frame, fragments.iter().copied())
-        .unwrap();
-    for piece in segment.payload_of(fragments.iter().copied()) {
+    segment.complete(&mut frame, payload()).unwrap();
+    for piece in segment.data_of(payload()) {
         frame.extend(piece);
     }
     assert_eq!(frame.len(), segment.layout.length);
@@ -287,7 +290,7 @@ proptest! {
             let built = build(&segment, &template, &fragments);
             let (headers, parsed) = well(&built);
             prop_assert_eq!(parsed, segment.layout);
-            let payload = segment.payload_of(fragments.iter().copied());
+            let payload = segment.data_of(layout.payload_of(fragments.iter().copied()));
             prop_assert!(parsed.payload == mss || index + 1 == count);
             prop_assert_eq!(transport::verify(&headers, &parsed, payload), Ok(Verdict::Good));
             prop_assert_eq!(parsed.ip.unwrap().verify_checksum(&headers), Ok(true));
