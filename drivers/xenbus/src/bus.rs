@@ -6,7 +6,6 @@ use crate::debug::Debug;
 use crate::evtchn::{self, Evtchn};
 use crate::gnttab::{self, Gnttab};
 use crate::interrupt::Vectors;
-use crate::running::References;
 use crate::shared_info::{self, SharedInfo};
 use crate::store::{self, Store};
 use crate::suspend::Suspend;
@@ -14,6 +13,7 @@ use crate::{cache, debug, range_set, suspend, unplug};
 use alloc::sync::Arc;
 use nt::interface::InterfaceRequest;
 use nt::{NtStatus, Result};
+use pv_bus::References;
 use pv_interfaces::{Table, This};
 
 /// All subsystems. Every call table's context is the address of this.

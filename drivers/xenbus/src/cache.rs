@@ -7,8 +7,6 @@
 mod table;
 
 use crate::bus::Bus;
-use crate::running::References;
-use crate::worker::Worker;
 use ::cache::{Depot, Error, Magazine};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -17,6 +15,8 @@ use core::ptr::NonNull;
 use core::time::Duration;
 use nt::{NtStatus, RaisedIrql, Result, SpinLock, processor, try_arc};
 use nt_sys::imports::{ExAllocatePoolWithTag, ExFreePoolWithTag};
+use pv_bus::References;
+use pv_bus::Worker;
 use pv_interfaces::cache::{Ctor, Dtor, LockFn};
 pub use table::{V1, V2};
 

@@ -7,7 +7,6 @@ mod table;
 
 use crate::bus::Bus;
 use crate::evtchn::{Callback, Kind, OwnChannel};
-use crate::running::{References, Running};
 use ::console::Console as Rings;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -17,6 +16,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use nt::io_space::Caching;
 use nt::{Dpc, HighLock, IoMapping, NtStatus, Result, SpinLock, try_box};
 use nt_sys::{KEVENT, PAGE_SHIFT, PAGE_SIZE};
+use pv_bus::{References, Running};
 pub use table::V1;
 use xen_abi::console::XenconsInterface;
 use xen_api::HvmParam;

@@ -66,20 +66,21 @@ impl WdmDriver for XenBus {
     fn pnp(device: &Device<Node>, irp: Irp) -> NtStatus {
         match &**device {
             Node::Function(fdo) => Arc::clone(fdo).pnp(device, irp),
-            Node::Child(child) => Arc::clone(child).pnp(irp),
+            // Removing the device drops the extension.
+            Node::Child(child) => pv_bus::pnp(&Arc::clone(child), irp),
         }
     }
 
     fn power(device: &Device<Node>, irp: Irp) -> NtStatus {
         match &**device {
             Node::Function(fdo) => Arc::clone(fdo).power(device.object(), irp),
-            Node::Child(child) => child.power(device.object(), irp),
+            Node::Child(child) => pv_bus::child_power(child, device.object(), irp),
         }
     }
 
     fn other(device: &Device<Node>, irp: Irp) -> NtStatus {
         match &**device {
-            Node::Function(fdo) => fdo.pass_down(irp),
+            Node::Function(fdo) => fdo.function.pass_down(irp),
             Node::Child(_) => irp.complete_unchanged(),
         }
     }

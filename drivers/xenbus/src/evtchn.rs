@@ -13,7 +13,6 @@ mod table;
 
 use crate::bus::Bus;
 use crate::interrupt::Vectors;
-use crate::running::{References, Running};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use channel::Binding;
@@ -23,6 +22,7 @@ use evtchn::{PORTS, Ports};
 use nt::processor::{self, ProcessorNumber};
 use nt::{Irql, NtStatus, RaisedIrql, Result, SpinLock, try_box};
 pub use own::OwnChannel;
+use pv_bus::{References, Running};
 pub use table::{V5, V6, V7, V8, V9};
 use xen_abi::{DomId, Port};
 use xen_api::HvmParam;

@@ -12,20 +12,15 @@ use crate::bus::Bus;
 use crate::child::Child;
 use crate::driver::Node;
 use crate::interrupt::{Assigned, Vectors};
-use crate::running::Running;
 use crate::settings;
-use crate::worker::Worker;
-use ::bus::{Platform, PnpState, State};
+use ::bus::Platform;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use nt::device::DeviceOptions;
 use nt::interface::BusInterface;
-use nt::{
-    DeviceObject, DriverObject, Event, EventKind, Interrupt, Irp, NtStatus, OwnedDevice, Result,
-    SpinLock, try_arc,
-};
-use nt_sys::{PowerDeviceD0, PowerDeviceD3, PowerDeviceUnspecified, PowerSystemMaximum};
+use nt::{DeviceObject, DriverObject, Interrupt, NtStatus, OwnedDevice, Result, SpinLock, try_arc};
+use pv_bus::{Children, Function, ParentBus, Worker};
 use session::Session;
 
 /// PCI vendor ID of the Xen project's devices.
@@ -37,27 +32,17 @@ const PREFIX: &str = "XP";
 /// The device.
 pub struct Fdo {
     pub(crate) driver: DriverObject,
-    /// The PCI bus's device object, by which the system knows the device.
-    pub(crate) physical: DeviceObject,
-    /// What this device is attached to.
-    lower: Running<DeviceObject>,
+    pub(crate) function: Function,
     /// The PCI bus's standard interface, until the device is removed.
-    pub(crate) pci: Running<BusInterface>,
+    pub(crate) pci: Arc<ParentBus>,
     pub(crate) platform: Platform,
     /// Only the active device has a bus.
     bus: Option<Arc<Bus>>,
-    pnp: SpinLock<State>,
     started: SpinLock<Option<Started>>,
     session: SpinLock<Option<Session>>,
     /// A suspension has voided the session, and there is no other yet.
     lost_session: AtomicBool,
-    children: SpinLock<Vec<Arc<Child>>>,
-    /// Set once the children are known.
-    scanned: Event,
-    /// The device state that goes with each system state, as the bus says.
-    device_states: SpinLock<[i32; PowerSystemMaximum]>,
-    /// Paging files, hibernation files and crash dumps that depend on the device.
-    usage: [AtomicU32; 3],
+    children: Children<Child>,
 }
 
 impl core::fmt::Debug for Fdo {
@@ -88,33 +73,20 @@ impl Fdo {
         } else {
             None
         };
-        let mut states = [PowerDeviceD3; PowerSystemMaximum];
-        for (state, known) in states
-            .iter_mut()
-            .zip([PowerDeviceUnspecified, PowerDeviceD0])
-        {
-            *state = known;
-        }
         let fdo = try_arc(Fdo {
             driver: *driver,
-            physical: physical.clone(),
-            lower: Running::new(),
-            pci: Running::new(),
+            function: Function::new(physical),
+            pci: ParentBus::new(pci)?,
             platform,
             bus,
-            pnp: SpinLock::new(State::new(PnpState::Added)),
             started: SpinLock::new(None),
             session: SpinLock::new(None),
             lost_session: AtomicBool::new(false),
-            children: SpinLock::new(Vec::new()),
-            scanned: Event::new(EventKind::Notification, false)?,
-            device_states: SpinLock::new(states),
-            usage: [const { AtomicU32::new(0) }; 3],
+            children: Children::new()?,
         })?;
-        fdo.pci.start(pci)?;
         let device =
             OwnedDevice::create(driver, DeviceOptions::BUS, Node::Function(Arc::clone(&fdo)))?;
-        fdo.lower.start(device.attach(physical)?)?;
+        fdo.function.attach(&device)?;
         device.start();
         nt::info!(
             "{fdo:?} is {}",
@@ -132,27 +104,6 @@ impl Fdo {
         self.bus.as_ref()
     }
 
-    /// Whether the device runs.
-    pub fn is_started(&self) -> bool {
-        self.pnp.lock().get() == PnpState::Started
-    }
-
-    /// Passes a request to the driver below.
-    pub fn pass_down(&self, irp: Irp) -> NtStatus {
-        match self.lower.get() {
-            Some(lower) => irp.forward(lower),
-            None => irp.complete(NtStatus::NO_SUCH_DEVICE),
-        }
-    }
-
-    /// Passes a request to the driver below and gets it back.
-    fn through(&self, irp: Irp) -> (Irp, NtStatus) {
-        match self.lower.get() {
-            Some(lower) => irp.forward_and_wait(lower),
-            None => (irp, NtStatus::NO_SUCH_DEVICE),
-        }
-    }
-
     /// Has the children looked for again. IRQL ≤ DISPATCH_LEVEL.
     pub fn rescan(&self) {
         if let Some(started) = &*self.started.lock() {
@@ -163,7 +114,7 @@ impl Fdo {
     /// Connects the interrupts, goes to D0 and starts the threads. PASSIVE_LEVEL.
     fn bring_up(self: &Arc<Self>, assigned: &Assigned) -> Result<()> {
         let Some(bus) = &self.bus else { return Ok(()) };
-        let (interrupts, vectors) = assigned.connect(&self.physical, bus)?;
+        let (interrupts, vectors) = assigned.connect(&self.function.physical, bus)?;
         let scan = {
             let fdo = Arc::clone(self);
             Worker::new(move || fdo.scan())?

@@ -27,13 +27,11 @@ mod gnttab;
 mod hole;
 mod interrupt;
 mod range_set;
-mod running;
 mod settings;
 mod shared_info;
 mod store;
 mod suspend;
 mod unplug;
-mod worker;
 
 nt::driver_runtime!(b"XENB");
 nt::driver_entry!(driver::start);

@@ -2,12 +2,12 @@
 
 use crate::bus::{Bus, context};
 use crate::hole::Hole;
-use crate::running::{References, Running};
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering};
 use evtchn::{Cursor, TwoLevel};
 use nt::{NtStatus, RaisedIrql, Result, processor};
+use pv_bus::{References, Running};
 use pv_interfaces::shared_info::{EventFunction, SharedInfoV2, SharedInfoV3, SharedInfoV4};
 use pv_interfaces::{Interface, This};
 use xen_abi::Port;

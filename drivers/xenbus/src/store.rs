@@ -13,7 +13,6 @@ mod table;
 
 use crate::bus::Bus;
 use crate::evtchn::{Callback, Kind, OwnChannel};
-use crate::running::{References, Running};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -26,6 +25,7 @@ use nt::{
     try_box,
 };
 use nt_sys::{KEVENT, PAGE_SHIFT, PAGE_SIZE};
+use pv_bus::{References, Running};
 pub use table::V2;
 use xen_abi::xs_wire::{XenstoreInterface, XsError};
 use xen_api::HvmParam;

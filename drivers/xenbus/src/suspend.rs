@@ -11,7 +11,6 @@
 
 use crate::bus::{Bus, context, give_back};
 use crate::callbacks::Callbacks;
-use crate::running::References;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::arch::asm;
@@ -20,6 +19,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
 use nt::processor::{self, ProcessorNumber};
 use nt::{Dpc, Irql, NtStatus, RaisedIrql, Result, time, try_arc};
+use pv_bus::References;
 use pv_interfaces::suspend::{
     CALLBACK_EARLY, CALLBACK_LATE, SuspendCallback as Handle, SuspendFunction, SuspendV1,
 };

@@ -1,50 +1,59 @@
-//! Queries for interfaces: the bus's own, the standard one of a PCI device, and what the drivers below the bus have.
+//! BUS_INTERFACE_STANDARD of a child: the one of its bus's own device, handed on.
 
-use super::Child;
-use crate::fdo::Fdo;
+use crate::Running;
 use alloc::sync::Arc;
-use nt::interface::{BusInterface, InterfaceRequest, guid};
-use nt::{Irp, NtStatus, Result};
+use nt::interface::{BusInterface, InterfaceRequest};
+use nt::{NtStatus, Result, try_arc};
 use nt_sys::{
     BOOLEAN, BUS_INTERFACE_STANDARD, FALSE, GUID_BUS_INTERFACE_STANDARD, PCIBus, PHYSICAL_ADDRESS,
     PVOID,
 };
-use pv_interfaces::emulated;
 
 /// Offset of `InterfaceType` in DEVICE_DESCRIPTION (wdm.h): two words, eight flags and two words lie before it.
 const INTERFACE_TYPE: usize = 20;
 
-impl Child {
-    /// IRP_MN_QUERY_INTERFACE.
-    pub(super) fn query_interface(&self, mut irp: Irp) -> NtStatus {
-        // A filter above may have answered.
-        if irp.status() != NtStatus::NOT_SUPPORTED {
-            return irp.complete_unchanged();
-        }
-        let outcome = irp
-            .interface_request()
-            .and_then(|mut request| self.answer(&mut request));
-        match outcome {
-            None => irp.complete_unchanged(),
-            Some(outcome) => irp.complete_with(outcome.into(), 0),
-        }
+/// The standard interface of the device that the bus is. Children's holders keep this alive, not the interface.
+#[derive(Debug)]
+pub struct ParentBus {
+    below: Running<BusInterface>,
+}
+
+impl ParentBus {
+    /// Hands `below` on. PASSIVE_LEVEL.
+    pub fn new(below: BusInterface) -> Result<Arc<Self>> {
+        let parent = try_arc(Self {
+            below: Running::new(),
+        })?;
+        parent.below.start(below)?;
+        Ok(parent)
     }
 
-    fn answer(&self, request: &mut InterfaceRequest<'_>) -> Option<Result<()>> {
-        if request.is(&GUID_BUS_INTERFACE_STANDARD) {
-            return (request.version() == 1).then(|| self.answer_bus(request));
-        }
-        if request.is(&guid(emulated::GUID)) {
-            return Some(request.forward(&self.fdo.physical).ok());
-        }
-        self.fdo.bus()?.answer(request)
+    /// The interface, until it was given back.
+    pub fn below(&self) -> Option<&BusInterface> {
+        self.below.get()
     }
 
-    fn answer_bus(&self, request: &mut InterfaceRequest<'_>) -> Result<()> {
+    /// Gives the interface back. PASSIVE_LEVEL.
+    ///
+    /// # Safety
+    /// The children, which could use it, have gone.
+    pub unsafe fn close(&self) {
+        // SAFETY: the caller's duty.
+        drop(unsafe { self.below.stop() });
+    }
+
+    /// Answers a child's query, if it is one for the standard interface.
+    pub fn answer(self: &Arc<Self>, request: &mut InterfaceRequest<'_>) -> Option<Result<()>> {
+        if !request.is(&GUID_BUS_INTERFACE_STANDARD) {
+            return None;
+        }
+        if request.version() != 1 {
+            return Some(Err(NtStatus::NOT_SUPPORTED));
+        }
         let table = BUS_INTERFACE_STANDARD {
             Size: u16::try_from(size_of::<BUS_INTERFACE_STANDARD>()).unwrap_or(u16::MAX),
             Version: 1,
-            Context: Arc::as_ptr(&self.fdo).cast_mut().cast(),
+            Context: Arc::as_ptr(self).cast_mut().cast(),
             InterfaceReference: Some(reference),
             InterfaceDereference: Some(dereference),
             TranslateBusAddress: Some(translate_bus_address),
@@ -52,32 +61,32 @@ impl Child {
             SetBusData: Some(set_bus_data),
             GetBusData: Some(get_bus_data),
         };
-        request.answer_bus(&table)?;
-        // The answer carries a reference.
-        // SAFETY: the context is the platform device's.
-        unsafe { reference(table.Context) };
-        Ok(())
+        Some(request.answer_bus(&table).map(|()| {
+            // The answer carries a reference.
+            // SAFETY: the context is a live one.
+            unsafe { reference(table.Context) };
+        }))
     }
 }
 
-/// The interface of the platform device's own bus, which answers for the child.
+/// The interface of the bus's own device, which answers for the child.
 ///
 /// # Safety
 /// As every function here: `context` is the one of the table, and the holder has a reference to it.
 unsafe fn platform<'a>(context: PVOID) -> Option<&'a BUS_INTERFACE_STANDARD> {
     // SAFETY: the caller's duty.
-    let fdo = unsafe { &*context.cast::<Fdo>() };
-    fdo.pci.get().map(BusInterface::table)
+    let parent = unsafe { &*context.cast::<ParentBus>() };
+    parent.below.get().map(BusInterface::table)
 }
 
 unsafe extern "win64" fn reference(context: PVOID) {
     // SAFETY: the context came from an `Arc`.
-    unsafe { Arc::increment_strong_count(context.cast_const().cast::<Fdo>()) };
+    unsafe { Arc::increment_strong_count(context.cast_const().cast::<ParentBus>()) };
 }
 
 unsafe extern "win64" fn dereference(context: PVOID) {
     // SAFETY: the context came from an `Arc`, and this gives a counted reference back.
-    unsafe { Arc::decrement_strong_count(context.cast_const().cast::<Fdo>()) };
+    unsafe { Arc::decrement_strong_count(context.cast_const().cast::<ParentBus>()) };
 }
 
 unsafe extern "win64" fn translate_bus_address(

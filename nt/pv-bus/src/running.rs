@@ -58,6 +58,12 @@ impl<T: Send + Sync> Running<T> {
     }
 }
 
+impl<T: Send + Sync> Default for Running<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Drop for Running<T> {
     fn drop(&mut self) {
         let state = *self.state.get_mut();
