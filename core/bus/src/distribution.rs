@@ -15,6 +15,39 @@ pub struct Distribution<'a> {
     pub version: [u32; 4],
 }
 
+/// The vendor of these drivers.
+const VENDOR: &str = "Xen Project";
+
+impl Distribution<'static> {
+    /// One of these drivers, by its crate's version: `9.1.0`. For constants.
+    pub const fn ours(product: &'static str, version: &str) -> Self {
+        Self {
+            vendor: VENDOR,
+            product,
+            version: numbers(version.as_bytes()),
+        }
+    }
+}
+
+/// The numbers between the dots; what is no digit counts as nothing.
+const fn numbers(text: &[u8]) -> [u32; 4] {
+    let mut numbers = [0u32; 4];
+    let (mut at, mut part) = (0, 0);
+    while at < text.len() && part < numbers.len() {
+        match text[at] {
+            b'.' => part += 1,
+            digit @ b'0'..=b'9' => {
+                numbers[part] = numbers[part]
+                    .wrapping_mul(10)
+                    .wrapping_add((digit - b'0') as u32);
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    numbers
+}
+
 impl Distribution<'_> {
     /// The entry's value.
     ///
@@ -79,6 +112,13 @@ mod tests {
         let value = String::from_utf8(OURS.value().unwrap()).unwrap();
         assert!(value.starts_with("Xen_Project XENBUS 9.1.0.0 "), "{value}");
         assert!(OURS.owns(value.as_bytes()));
+    }
+
+    #[test]
+    fn a_version_is_read_by_its_dots() {
+        let version = |text| Distribution::ours("XENBUS", text).version;
+        assert_eq!(version("9.1.0"), OURS.version);
+        assert_eq!(version("10.23.4.567.8"), [10, 23, 4, 567]);
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use crate::disk::{Disk, Goal, RunningDisk, State};
 use crate::once::Once;
 use crate::session::{Offers, Session};
-use crate::{distribution, io, pnp, settings};
+use crate::{io, pnp, settings};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use blkfront::VirtualDevice;
 use blkfront::features::Overrides;
+use bus::Distribution;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
 use nt::{
@@ -18,8 +19,8 @@ use nt::{
 use pv_client::debug::{Dump, Printer};
 use pv_client::store::Watch;
 use pv_client::suspend::Late;
-use pv_client::unplug::{Disks, is_disk_emulated};
-use pv_client::{CText, c_text};
+use pv_client::unplug::{Emulated, is_disk_emulated};
+use pv_client::{CText, c_text, distribution};
 use storport::{Config, Miniport, Next, Srb};
 
 /// Targets of the bus: numbers 0 to 254.
@@ -30,6 +31,8 @@ const EMULATED_TARGETS: u32 = 4;
 const SCAN_TIME: Duration = Duration::from_secs(15);
 /// After a look for disks, or a way up, that failed.
 const AGAIN: Duration = Duration::from_secs(1);
+
+const DISTRIBUTION: Distribution<'static> = Distribution::ours("XENVBD", env!("CARGO_PKG_VERSION"));
 
 /// The miniport.
 pub(crate) struct Adapter {
@@ -101,7 +104,7 @@ impl Miniport for Adapter {
         let offers = try_arc(
             Offers::query(&lower).inspect_err(|status| nt::error!("no interfaces: {status}"))?,
         )?;
-        let unplug = Disks::new(offers.unplug.acquire()?);
+        let unplug = Emulated::disks(offers.unplug.acquire()?);
         let mut disks = Vec::new();
         disks.try_reserve_exact(TARGETS)?;
         disks.extend((0..TARGETS).map(|_| Once::new()));
@@ -233,7 +236,7 @@ impl Adapter {
     /// The adapter is being removed: closes everything. PASSIVE_LEVEL.
     pub(crate) fn end(&self) {
         if let Ok(unplug) = self.core.offers.unplug.acquire() {
-            Disks::new(unplug).request_unplug(false);
+            Emulated::disks(unplug).request_unplug(false);
         }
         self.core.close_disks(Goal::Over);
         self.core.over.store(true, Ordering::Release);
@@ -335,7 +338,7 @@ impl Core {
     /// Makes what a suspend would void.
     #[inline(never)]
     fn announce(self: &Arc<Self>, session: Arc<Session>) -> Result<Powered> {
-        if let Err(status) = distribution::write(&session.store) {
+        if let Err(status) = distribution::write(&session.store, &DISTRIBUTION) {
             nt::warning!("cannot write the distribution line: {status}");
         }
         let hotplug =
@@ -379,7 +382,7 @@ impl Core {
         };
         let store = powered.session.store.clone();
         let _ = store.plain().remove(None, &c_text!("feature/hotplug/vbd"));
-        if let Err(status) = distribution::remove(&store) {
+        if let Err(status) = distribution::remove(&store, &DISTRIBUTION) {
             nt::warning!("cannot remove the distribution line: {status}");
         }
         drop(powered);
@@ -520,7 +523,7 @@ impl Core {
             }
         }
         if reboot && let Ok(unplug) = self.offers.unplug.acquire() {
-            Disks::new(unplug).ask_for_reboot(&c_text!("XENVBD"));
+            Emulated::disks(unplug).ask_for_reboot(&c_text!("XENVBD"));
         }
         self.await_disks();
         outcome

@@ -16,7 +16,6 @@ extern crate alloc;
 mod adapter;
 mod connection;
 mod disk;
-mod distribution;
 mod io;
 mod once;
 mod pnp;

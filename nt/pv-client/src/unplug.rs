@@ -3,30 +3,38 @@
 use crate::{Acquired, CText};
 use alloc::sync::Arc;
 use pv_interfaces::emulated::EmulatedV2;
-use pv_interfaces::unplug::{TYPE_DISKS, UnplugV3};
+use pv_interfaces::unplug::{TYPE_DISKS, TYPE_NICS, UnplugV3};
 
-/// Disks, as the UNPLUG interface sees them.
+/// Emulated devices of one kind, as the UNPLUG interface sees them.
 #[derive(Clone, Debug)]
-pub struct Disks {
+pub struct Emulated {
     table: Arc<Acquired<UnplugV3>>,
+    kind: u32,
 }
 
-impl Disks {
-    /// A client of an acquired interface.
-    pub fn new(table: Arc<Acquired<UnplugV3>>) -> Disks {
-        Disks { table }
+impl Emulated {
+    /// The disks.
+    pub fn disks(table: Arc<Acquired<UnplugV3>>) -> Emulated {
+        let kind = TYPE_DISKS;
+        Emulated { table, kind }
     }
 
-    /// Asks for the emulated disks to be unplugged at the next boot, or takes that back.
+    /// The network cards.
+    pub fn nics(table: Arc<Acquired<UnplugV3>>) -> Emulated {
+        let kind = TYPE_NICS;
+        Emulated { table, kind }
+    }
+
+    /// Asks for them to be unplugged at the next boot, or takes that back.
     pub fn request_unplug(&self, make: bool) {
         // SAFETY: acquired.
-        unsafe { (self.table.request)(self.table.this(), TYPE_DISKS, make.into()) };
+        unsafe { (self.table.request)(self.table.this(), self.kind, make.into()) };
     }
 
     /// Whether this boot has unplugged them.
     pub fn are_unplugged(&self) -> bool {
         // SAFETY: acquired.
-        unsafe { (self.table.is_requested)(self.table.this(), TYPE_DISKS) != 0 }
+        unsafe { (self.table.is_requested)(self.table.this(), self.kind) != 0 }
     }
 
     /// Whether the boot disk is to stay an emulated one.
