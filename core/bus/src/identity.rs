@@ -99,7 +99,7 @@ impl fmt::Display for Identity {
     }
 }
 
-fn text(arguments: fmt::Arguments<'_>) -> Result<Vec<u8>, NoMemory> {
+pub(crate) fn text(arguments: fmt::Arguments<'_>) -> Result<Vec<u8>, NoMemory> {
     let mut bytes = Vec::new();
     Text(&mut bytes)
         .write_fmt(arguments)

@@ -7,14 +7,17 @@
 extern crate alloc;
 
 mod class;
+mod container;
 mod distribution;
 mod identity;
 mod state;
+mod vif;
 
 pub use class::{Class, Classes};
 pub use distribution::Distribution;
 pub use identity::{Identity, MAX_DEVICE_ID, Platform};
 pub use state::{PnpState, State};
+pub use vif::{VifIdentity, VifNumber};
 
 /// No memory for a name or a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
