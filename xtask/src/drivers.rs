@@ -36,6 +36,10 @@ pub(crate) const DRIVERS: &[Driver] = &[
         name: "xenvbd",
         has_inf: true,
     },
+    Driver {
+        name: "xenvif",
+        has_inf: true,
+    },
 ];
 
 /// Where the finished drivers are.

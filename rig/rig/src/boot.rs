@@ -257,7 +257,7 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
             virtual_cpus = machine.start()?;
         }
     }
-    take_emulated_disks_away();
+    take_emulated_devices_away();
     pnp::start(vec![pci_function()]);
 
     Ok(Machine {
@@ -310,11 +310,12 @@ pub fn stage(packages: &Packages) -> Result<(), BootError> {
     Ok(())
 }
 
-/// Windows unplugs the emulated disks in the boot after the installation. Here each boot is that one: the registry is
-/// new, but no emulated disk is in use.
-fn take_emulated_disks_away() {
+/// Windows unplugs the emulated disks and network cards in the boot after the installation. Here each boot is that one:
+/// the registry is new, but no emulated device is in use.
+fn take_emulated_devices_away() {
     const KEY: &str = r"\Registry\Machine\System\CurrentControlSet\Services\XEN\ForceUnplug";
     nt_host::cm::write(KEY, "DISKS", Value::dword(1));
+    nt_host::cm::write(KEY, "NICS", Value::dword(1));
 }
 
 fn pci_function() -> PciFunction {

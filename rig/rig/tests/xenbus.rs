@@ -1,36 +1,21 @@
 //! The shipped bus driver through what a guest's life brings: suspension, sleep, devices that come and go. After each of
 //! them the disk still works, and nothing is left over at the end.
 
+#[path = "support/life.rs"]
+mod life;
 mod support;
 
 use std::path::Path;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
 use backends::block::BlockConfig;
+use life::{GUEST_PATH, PATIENCE, sleep, suspend, until};
 use rig::boot::{self, Machine, Plan};
 use rig::disk::{Disk, Io, Op};
 use rig::image::Claim;
 use rig::packages::Packages;
 use support::{check, dist};
 use xen_model::Resume;
-use xen_model::toolstack::Command;
-
-/// The guest's directory in xenstore.
-const GUEST_PATH: &str = "/local/domain/1";
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Waits until something is so.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), String> {
-    let start = Instant::now();
-    while !is_so() {
-        if start.elapsed() > PATIENCE {
-            return Err(format!("not within {PATIENCE:?}: {what}"));
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
-}
 
 /// Writes some blocks and reads them back.
 fn use_disk(machine: &Machine, seed: u8) -> Result<(), String> {
@@ -69,38 +54,6 @@ fn use_disk(machine: &Machine, seed: u8) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn suspend(machine: &Machine, how: Resume) -> Result<(), String> {
-    let dom0 = machine.dom0();
-    dom0.send(Command::Suspend);
-    until("the guest suspends", || dom0.xen().is_suspended())?;
-    if !dom0.is_acknowledged() {
-        return Err("the order was not acknowledged".to_owned());
-    }
-    if !dom0.resume_guest(how) {
-        return Err("the guest was not suspended".to_owned());
-    }
-    until("suspension is offered again", || {
-        let key = format!("{GUEST_PATH}/control/feature-suspend");
-        dom0.store().read(&key).as_deref() == Some("1")
-    })
-}
-
-/// Takes the machine to a system power state and back.
-fn sleep(machine: &Machine, state: i32) -> Result<(), String> {
-    // PowerActionSleep and PowerSystemWorking.
-    for (state, action) in [(state, 2), (1, 0)] {
-        let (sender, receiver) = mpsc::channel();
-        nt_host::ke::thread::run(0, move || {
-            // The receiver may have given up.
-            let _ = sender.send(nt_host::po::transition(state, action));
-        });
-        receiver
-            .recv_timeout(PATIENCE)
-            .map_err(|_| format!("no way to state {state}"))??;
-    }
-    use_disk(machine, 0x33)
 }
 
 /// A class of devices appears in xenstore and goes again.
@@ -150,7 +103,10 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
                 use_disk(&machine, round)?;
             }
         }
-        "sleep" => sleep(&machine, 4)?,
+        "sleep" => {
+            sleep(4)?;
+            use_disk(&machine, 0x33)?;
+        }
         "come-and-go" => come_and_go(&machine)?,
         _ => return Err(format!("no case {name}")),
     }

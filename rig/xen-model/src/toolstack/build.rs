@@ -50,6 +50,7 @@ impl Dom0 {
         *guard(self.guest.lock()) = Some(Guest {
             spec,
             disks: Default::default(),
+            vifs: Default::default(),
         });
         self.relink(|store| link(self.xen(), store));
         self.bell().ring();
@@ -69,6 +70,9 @@ impl Dom0 {
             self.populate_store(&guest.spec);
             for disk in guest.disks.values() {
                 self.write_disk_keys(disk);
+            }
+            for vif in guest.vifs.values() {
+                self.write_vif_keys(vif);
             }
         }
         drop(guest);

@@ -1,13 +1,15 @@
-//! What `xl` and libxl do to a domain: build it, tell it to shut down or suspend, plug disks in and out.
+//! What `xl` and libxl do to a domain: build it, tell it to shut down or suspend, plug disks and network interfaces in and
+//! out.
 //!
 //! xenstore keys and permissions are laid out as libxl does: tools/libs/light/libxl_create.c, libxl_device.c,
-//! libxl_disk.c, libxl_dom_suspend.c. All calls are [`Dom0`]'s and may come from any thread.
+//! libxl_disk.c, libxl_nic.c, libxl_dom_suspend.c. All calls are [`Dom0`]'s and may come from any thread.
 //!
 //! [`Dom0`]: crate::dom0::Dom0
 
 mod build;
 mod disk;
 mod power;
+mod vif;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +20,7 @@ use crate::store::{Permission, Rights};
 
 pub use disk::VbdSpec;
 pub use power::Command;
+pub use vif::VifSpec;
 
 /// What the toolstack is told about the guest.
 #[derive(Clone, Debug)]
@@ -47,6 +50,7 @@ impl Default for GuestSpec {
 pub(crate) struct Guest {
     spec: GuestSpec,
     disks: BTreeMap<u32, VbdSpec>,
+    vifs: BTreeMap<u32, VifSpec>,
 }
 
 /// The guest's directory.

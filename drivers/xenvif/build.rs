@@ -1,0 +1,10 @@
+//! Links the image as a driver.
+
+fn main() {
+    driver_build::Driver {
+        name: "xenvif",
+        description: "Xen PV Network Class",
+        exports: None,
+    }
+    .configure();
+}

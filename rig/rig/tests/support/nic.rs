@@ -1,0 +1,97 @@
+//! A driver of network devices that only passes requests on, in the place of xennet.sys.
+
+use std::ptr::{null, null_mut};
+use std::sync::mpsc;
+
+use nt_host::io::device::{
+    IoAttachDeviceToDeviceStack, IoCreateDevice, IoDeleteDevice, IoDetachDevice,
+};
+use nt_host::io::driver;
+use nt_host::io::incoming::Incoming;
+use nt_host::pnp::packages::{Inbox, add_inbox};
+use nt_sys::{
+    DEVICE_OBJECT, DO_DEVICE_INITIALIZING, DRIVER_OBJECT, FILE_DEVICE_UNKNOWN, IRP,
+    IRP_MJ_MAXIMUM_FUNCTION, IRP_MJ_PNP, IRP_MN_REMOVE_DEVICE, NTSTATUS, STATUS_SUCCESS,
+};
+
+use crate::life::PATIENCE;
+
+/// Binds the driver to network devices from now on.
+pub fn bind() {
+    let (sender, receiver) = mpsc::channel();
+    nt_host::ke::thread::run(0, move || {
+        let object = driver::create_host("testnic");
+        // SAFETY: a live driver object.
+        let fields = unsafe { &mut *object };
+        fields.MajorFunction = [Some(dispatch); IRP_MJ_MAXIMUM_FUNCTION + 1];
+        // SAFETY: the extension lives with its driver.
+        unsafe { (*fields.DriverExtension).AddDevice = Some(add_device) };
+        add_inbox(Inbox {
+            id: r"XENVIF\VEN_XP0001&DEV_NET&REV_09000005",
+            service: "testnic",
+            class: "Net",
+            class_guid: "{4d36e972-e325-11ce-bfc1-08002be10318}",
+            description: "Test network device",
+        });
+        // The receiver may have given up.
+        let _ = sender.send(());
+    });
+    receiver.recv_timeout(PATIENCE).expect("a bound driver");
+}
+
+unsafe extern "win64" fn add_device(
+    object: *mut DRIVER_OBJECT,
+    physical: *mut DEVICE_OBJECT,
+) -> NTSTATUS {
+    let mut own = null_mut();
+    let room = size_of::<*mut DEVICE_OBJECT>() as u32;
+    // SAFETY: a live driver object, and a place for the result.
+    let status = unsafe {
+        IoCreateDevice(
+            object,
+            room,
+            null(),
+            FILE_DEVICE_UNKNOWN,
+            0,
+            0,
+            &raw mut own,
+        )
+    };
+    if status != STATUS_SUCCESS {
+        return status;
+    }
+    // SAFETY: both devices live.
+    let lower = unsafe { IoAttachDeviceToDeviceStack(own, physical) };
+    // SAFETY: the device was just made.
+    let fields = unsafe { &mut *own };
+    // SAFETY: the extension has room for a pointer.
+    unsafe {
+        fields
+            .DeviceExtension
+            .cast::<*mut DEVICE_OBJECT>()
+            .write(lower)
+    };
+    fields.Flags &= !DO_DEVICE_INITIALIZING;
+    STATUS_SUCCESS
+}
+
+unsafe extern "win64" fn dispatch(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    // SAFETY: a dispatch routine's own IRP.
+    let request = unsafe { Incoming::new(irp) };
+    // SAFETY: the device lives.
+    let extension = unsafe { (*device).DeviceExtension };
+    // SAFETY: `add_device` wrote it.
+    let lower = unsafe { extension.cast::<*mut DEVICE_OBJECT>().read() };
+    if request.function() != (IRP_MJ_PNP, IRP_MN_REMOVE_DEVICE) {
+        // SAFETY: the device below lives.
+        return unsafe { request.pass(lower) };
+    }
+    request.set(STATUS_SUCCESS, 0);
+    // SAFETY: the device below lives.
+    let status = unsafe { request.pass(lower) };
+    // SAFETY: this driver's device is attached to it.
+    unsafe { IoDetachDevice(lower) };
+    // SAFETY: nothing is attached to the device.
+    unsafe { IoDeleteDevice(device) };
+    status
+}
