@@ -105,10 +105,6 @@ impl Features {
     }
 }
 
-/// Bytes of TCP payload in the largest large send, the same for both families: what is left of the longest packet
-/// behind a tagged Ethernet header, an IPv6 header with 216 bytes of extension headers, and a TCP header with all options.
-pub const LARGE_SEND: u32 = netif::MAX_TX_SIZE as u32 - crate::link::FRAME_OVERHEAD - 40 - 216 - 60;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,11 +229,6 @@ mod tests {
             ("feature-ipv6-csum-offload", "yes"),
         ];
         assert_eq!(read(&sums, &ALL).unwrap().tx_checksum, Families::default());
-    }
-
-    #[test]
-    fn the_largest_large_send_is_the_published_one() {
-        assert_eq!(LARGE_SEND, 65201);
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! Which received packets are wanted, by their destination.
 
-use crate::address::{Audience, MacAddress};
+use crate::MacAddress;
+use packet::Kind;
 
 /// How much of a class of packets is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,19 +33,19 @@ impl Filter {
         own: MacAddress,
         multicast: &[MacAddress],
     ) -> bool {
-        match destination.audience() {
-            Audience::Unicast => match self.unicast {
+        match destination.kind() {
+            Kind::Unicast => match self.unicast {
                 Level::None => false,
                 Level::Matching => destination == own,
                 Level::All => true,
             },
             // The backend's own filter may pass more than the list: it can be late, or off.
-            Audience::Multicast => match self.multicast {
+            Kind::Multicast => match self.multicast {
                 Level::None => false,
                 Level::Matching => multicast.contains(&destination),
                 Level::All => true,
             },
-            Audience::Broadcast => self.broadcast != Level::None,
+            Kind::Broadcast => self.broadcast != Level::None,
         }
     }
 }

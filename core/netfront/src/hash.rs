@@ -10,6 +10,8 @@
 
 use crate::control::Failure;
 use crate::{Gref, Hash};
+pub use packet::flow::HashTypes;
+pub use packet::toeplitz::{KEY, Key};
 use xen_abi::netif::{
     self, CTRL_GET_HASH_FLAGS, CTRL_SET_HASH_ALGORITHM, CTRL_SET_HASH_FLAGS, CTRL_SET_HASH_KEY,
     CTRL_SET_HASH_MAPPING, CTRL_SET_HASH_MAPPING_SIZE, HASH_KEY_SIZE, HASH_TYPES,
@@ -20,8 +22,7 @@ pub const MAX_MAPPING: usize = 128;
 /// Queues that a mapping can name.
 const MAX_QUEUES: u32 = 255;
 
-/// The Toeplitz key.
-pub type Key = [u8; HASH_KEY_SIZE];
+const _: () = assert!(KEY == HASH_KEY_SIZE);
 
 /// Which queue each value of hash modulo length goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +79,8 @@ impl Mapping {
 /// What the hash is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Toeplitz {
-    /// A mask of [`HashType::mask`](crate::HashType::mask).
-    pub types: u32,
+    /// Of which packets.
+    pub types: HashTypes,
     /// The key.
     pub key: Key,
     /// The mapping.
@@ -102,7 +103,7 @@ impl Config {
         let Config::Toeplitz(toeplitz) = self else {
             return None;
         };
-        hash.filter(|hash| toeplitz.types & hash.kind.mask() != 0)
+        hash.filter(|hash| toeplitz.types.contains(hash.kind))
     }
 
     /// The queue, of `queues`, for packets with this Toeplitz hash.
@@ -117,15 +118,6 @@ impl Config {
         };
         queue.checked_rem(queues).unwrap_or(0)
     }
-}
-
-/// The hash of addresses and ports by which packets without a hash are spread over queues: four bits a byte, folded.
-pub fn fold(bytes: impl Iterator<Item = u8>) -> u32 {
-    bytes.fold(0u32, |hash, byte| {
-        let hash = (hash << 4).wrapping_add(u32::from(byte));
-        let upper = hash & 0x000F_FF00;
-        (hash ^ upper >> 8) & !upper
-    })
 }
 
 /// A request of the control ring.
@@ -151,7 +143,7 @@ impl Payload {
     /// Its bytes, at most 512.
     pub fn bytes(&self) -> impl Iterator<Item = u8> + '_ {
         let (key, queues) = match self {
-            Payload::Key(key) => (&key[..], &[][..]),
+            Payload::Key(key) => (&key.0[..], &[][..]),
             Payload::Mapping(mapping) => (&[][..], mapping.queues()),
         };
         let queues = queues
@@ -183,9 +175,9 @@ impl Message {
     }
 }
 
-/// The mask of types in an answer to [`Message::QUERY_TYPES`], as far as they are known.
-pub fn types(answer: u32) -> u32 {
-    answer & HASH_TYPES
+/// The types in an answer to [`Message::QUERY_TYPES`], as far as they are known.
+pub fn types(answer: u32) -> HashTypes {
+    HashTypes(answer & HASH_TYPES)
 }
 
 /// What to do next.
@@ -290,7 +282,7 @@ impl Program {
                 payload: Some(Payload::Key(toeplitz.key)),
                 ..Message::new(CTRL_SET_HASH_KEY, [0, HASH_KEY_SIZE as u32, 0])
             },
-            State::Types => Message::new(CTRL_SET_HASH_FLAGS, [types(toeplitz.types), 0, 0]),
+            State::Types => Message::new(CTRL_SET_HASH_FLAGS, [types(toeplitz.types.0).0, 0, 0]),
             State::Undo(_) => algorithm(netif::HASH_ALGORITHM_NONE),
             State::End => return Step::Done,
         })
@@ -305,8 +297,8 @@ mod tests {
 
     fn toeplitz(mapping: Mapping) -> Config {
         Config::Toeplitz(Toeplitz {
-            types: HashType::Ipv4.mask() | HashType::Ipv4Tcp.mask(),
-            key: core::array::from_fn(|i| i as u8),
+            types: HashTypes(3),
+            key: Key([7; KEY]),
             mapping,
         })
     }
@@ -399,8 +391,8 @@ mod tests {
         let mapping = Mapping::of_processors(&["b", "a", "b"], 2).unwrap();
         let bytes: Vec<u8> = Payload::Mapping(mapping).bytes().collect();
         assert_eq!(bytes, [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-        let key: Key = core::array::from_fn(|i| 200 + i as u8);
-        assert!(Payload::Key(key).bytes().eq(key));
+        let key = core::array::from_fn(|i| 200 + i as u8);
+        assert!(Payload::Key(Key(key)).bytes().eq(key));
     }
 
     #[test]
@@ -420,8 +412,8 @@ mod tests {
         let config = toeplitz(Mapping::MODULAR);
         let hash = |kind| Some(Hash { kind, value: 1 });
         assert_eq!(
-            config.accept(hash(HashType::Ipv4Tcp)),
-            hash(HashType::Ipv4Tcp)
+            config.accept(hash(HashType::TcpIpv4)),
+            hash(HashType::TcpIpv4)
         );
         assert_eq!(config.accept(hash(HashType::Ipv6)), None);
         assert_eq!(config.accept(None), None);
@@ -440,14 +432,6 @@ mod tests {
         assert_eq!(config.queue(1, 0), 0);
     }
 
-    #[test]
-    fn folding_shifts_by_four_bits_and_folds_what_leaves_a_byte() {
-        assert_eq!(fold([].into_iter()), 0);
-        assert_eq!(fold([0x12].into_iter()), 0x12);
-        // 0x12 << 4 = 0x120, + 0x34 = 0x154; its upper part 0x100 goes down by 8 bits: 0x54 ^ 0x1.
-        assert_eq!(fold([0x12, 0x34].into_iter()), 0x55);
-    }
-
     proptest! {
         #[test]
         fn every_program_ends(answers in proptest::collection::vec(0u32..4, 10), modular in any::<bool>()) {
@@ -462,8 +446,7 @@ mod tests {
         }
 
         #[test]
-        fn folds_and_queues_stay_in_range(bytes in proptest::collection::vec(any::<u8>(), 0..40), hash in any::<u32>(), queues in 0u32..9) {
-            prop_assert!(fold(bytes.into_iter()) < 0x100);
+        fn queues_stay_in_range(hash in any::<u32>(), queues in 0u32..9) {
             prop_assert!(Config::None.queue(hash, queues) < queues.max(1));
         }
     }

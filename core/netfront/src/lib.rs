@@ -1,8 +1,7 @@
 //! The frontend of a network device: what it says to the backend in xenstore, and what goes through its rings.
 //!
 //! ```text
-//!   address    MAC addresses as text
-//!   link       carrier, speed, MTU
+//!   link       carrier, speed, MTU, address
 //!   features   backend's keys -> checked limits and features
 //!   keys       what the frontend writes, and what it removes
 //!   handshake  own state x backend state -> next step, with a deadline
@@ -22,7 +21,6 @@
 
 extern crate alloc;
 
-pub mod address;
 #[cfg(test)]
 mod backend;
 pub mod control;
@@ -37,7 +35,9 @@ pub mod multicast;
 pub mod rx;
 pub mod tx;
 
-pub use address::MacAddress;
+pub use packet::Mac as MacAddress;
+pub use packet::flow::HashType;
+pub use packet::gso::Gso;
 
 use xen_abi::Gref;
 
@@ -61,55 +61,6 @@ pub enum Checksum {
     Validated,
     /// It holds only the sum of the pseudo header. The data is good.
     Blank,
-}
-
-/// Says of a packet that it is several TCP segments in one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gso {
-    /// Bytes of payload in each segment but the last, not 0.
-    pub size: u16,
-    /// IPv6, not IPv4.
-    pub v6: bool,
-}
-
-/// The kind of a packet that its hash was made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum HashType {
-    Ipv4,
-    Ipv4Tcp,
-    Ipv6,
-    Ipv6Tcp,
-}
-
-impl HashType {
-    /// The type with this number.
-    pub fn from_number(number: u8) -> Option<Self> {
-        use xen_abi::netif;
-        Some(match number {
-            netif::HASH_TYPE_IPV4 => Self::Ipv4,
-            netif::HASH_TYPE_IPV4_TCP => Self::Ipv4Tcp,
-            netif::HASH_TYPE_IPV6 => Self::Ipv6,
-            netif::HASH_TYPE_IPV6_TCP => Self::Ipv6Tcp,
-            _ => return None,
-        })
-    }
-
-    /// Its number.
-    pub const fn number(self) -> u8 {
-        use xen_abi::netif;
-        match self {
-            Self::Ipv4 => netif::HASH_TYPE_IPV4,
-            Self::Ipv4Tcp => netif::HASH_TYPE_IPV4_TCP,
-            Self::Ipv6 => netif::HASH_TYPE_IPV6,
-            Self::Ipv6Tcp => netif::HASH_TYPE_IPV6_TCP,
-        }
-    }
-
-    /// Its bit in a mask of types.
-    pub const fn mask(self) -> u32 {
-        1 << self.number()
-    }
 }
 
 /// A packet's Toeplitz hash.

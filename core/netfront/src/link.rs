@@ -1,5 +1,7 @@
 //! The link as the toolstack describes it in the frontend's directory: `mtu`, `disconnect`, `speed`.
 
+use crate::MacAddress;
+use packet::Kind;
 use xenstore::Value;
 
 /// The MTU where no key says another.
@@ -42,6 +44,12 @@ impl Mtu {
     pub fn max_frame(self) -> u32 {
         self.0 + FRAME_OVERHEAD
     }
+}
+
+/// The address of the interface: what the registry wishes, unless that is none that one interface can have.
+pub fn current_address(permanent: MacAddress, wish: Option<MacAddress>) -> MacAddress {
+    wish.filter(|wish| wish.kind() == Kind::Unicast)
+        .unwrap_or(permanent)
 }
 
 /// The carrier and its speed.
@@ -174,6 +182,16 @@ mod tests {
             ("", true),
         ] {
             assert_eq!(Link::read(value(text), None, 1).is_up(), up, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_impossible_wish_leaves_the_permanent_address() {
+        let (permanent, local) = (MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2; 6]));
+        assert_eq!(current_address(permanent, Some(local)), local);
+        assert_eq!(current_address(permanent, None), permanent);
+        for group in [MacAddress([3; 6]), MacAddress::BROADCAST] {
+            assert_eq!(current_address(permanent, Some(group)), permanent);
         }
     }
 }

@@ -8,10 +8,10 @@
 //! `request-multicast-control` says so ([`List::wants_control`]), and the guest's own filter does all of the work.
 
 use crate::MacAddress;
-use crate::address::Audience;
 use crate::filter::Level;
 use crate::tx::Multicast;
 use alloc::vec::Vec;
+use packet::Kind;
 
 /// Why a list is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl List {
     pub fn set(&mut self, addresses: &[MacAddress]) -> Result<(), BadList> {
         if let Some(address) = addresses
             .iter()
-            .find(|address| address.audience() == Audience::Unicast)
+            .find(|address| address.kind() == Kind::Unicast)
         {
             return Err(BadList::NotMulticast(*address));
         }

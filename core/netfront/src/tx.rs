@@ -10,6 +10,7 @@
 //! not fit wait with the caller. All memory is allocated in [`Tx::try_new`].
 
 use crate::{Checksum, Grants, MacAddress};
+use ::packet::Version;
 use alloc::collections::VecDeque;
 use core::sync::atomic::AtomicU32;
 use ring::{FrontRing, Slots};
@@ -199,10 +200,10 @@ impl<G: Grants, T, M: AsRef<[AtomicU32]>> Tx<G, T, M> {
             Err(sending) => return Err((sending.token, Refusal::Full)),
         };
         let gso = packet.gso.map(|gso| Extra::Gso {
-            size: gso.size,
-            kind: match gso.v6 {
-                false => netif::GSO_TYPE_TCPV4,
-                true => netif::GSO_TYPE_TCPV6,
+            size: gso.mss,
+            kind: match gso.version {
+                Version::V4 => netif::GSO_TYPE_TCPV4,
+                Version::V6 => netif::GSO_TYPE_TCPV6,
             },
             features: 0,
         });
@@ -256,7 +257,7 @@ impl<G: Grants, T, M: AsRef<[AtomicU32]>> Tx<G, T, M> {
         }
         if packet
             .gso
-            .is_some_and(|gso| gso.size == 0 || packet.checksum != Checksum::Blank)
+            .is_some_and(|gso| gso.mss == 0 || packet.checksum != Checksum::Blank)
         {
             return Err(Refusal::BadGso);
         }

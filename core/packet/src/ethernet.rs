@@ -1,5 +1,7 @@
 //! Addresses, tags and sizes of Ethernet frames (IEEE 802.3, 802.1Q).
 
+use core::fmt;
+
 /// Bytes of two addresses and a type.
 pub(crate) const HEADER: usize = 14;
 /// Bytes of an 802.1Q tag.
@@ -22,8 +24,8 @@ pub fn padding(length: usize) -> usize {
     MIN_FRAME.saturating_sub(length)
 }
 
-/// A station's address, or that of several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A station's address, or that of several. As text: `xx:xx:xx:xx:xx:xx`, in xenstore and in the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);
 
 /// Whom an address means.
@@ -46,6 +48,20 @@ impl Mac {
         bytes.first_chunk().copied().map(Mac)
     }
 
+    /// Reads its text, hexadecimal digits of either case, and nothing before or after.
+    pub fn parse(text: &[u8]) -> Option<Mac> {
+        let digit = |byte: u8| char::from(byte).to_digit(16).map(|value| value as u8);
+        let mut address = [0; 6];
+        let mut groups = text.split(|byte| *byte == b':');
+        for byte in &mut address {
+            let [high, low] = *groups.next()? else {
+                return None;
+            };
+            *byte = digit(high)? << 4 | digit(low)?;
+        }
+        groups.next().is_none().then_some(Mac(address))
+    }
+
     /// Whom it means. Clients and backends of the VIF interface count addresses with the lowest two bits of a broadcast
     /// address in any state but group bit set as broadcasts, so that is done here too.
     pub fn kind(self) -> Kind {
@@ -55,6 +71,13 @@ impl Mac {
             _ if first & 0xfc == 0xfc && rest == [0xff; 5] => Kind::Broadcast,
             _ => Kind::Multicast,
         }
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }
 
@@ -87,6 +110,35 @@ impl Tci {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_address_is_six_pairs_of_digits_and_nothing_else() {
+        let address = Mac([0, 0x16, 0x3E, 0xAB, 0xCD, 0xEF]);
+        assert_eq!(Mac::parse(b"00:16:3e:Ab:CD:ef"), Some(address));
+        assert_eq!(address.to_string(), "00:16:3e:ab:cd:ef");
+        for odd in [
+            "",
+            ":",
+            "00:16:3e:ab:cd",
+            "00:16:3e:ab:cd:",
+            "00:16:3e:ab:cd:ef:",
+            "00:16:3e:ab:cd:ef:01",
+            "00:16:3e:ab:cd:ef ",
+            " 00:16:3e:ab:cd:ef",
+            "0:16:3e:ab:cd:ef",
+            "000:16:3e:ab:cd:ef",
+            "00-16-3e-ab-cd-ef",
+            "00163eabcdef",
+            "00:16:3e:ab:cd:eg",
+            "+0:16:3e:ab:cd:ef",
+            "00:16:3e:ab:cd:ef\0",
+        ] {
+            assert_eq!(Mac::parse(odd.as_bytes()), None, "{odd:?}");
+        }
+        let long = "00:".repeat(100_000);
+        assert_eq!(Mac::parse(long.as_bytes()), None);
+    }
 
     #[test]
     fn addresses_are_told_apart() {
@@ -125,5 +177,20 @@ mod tests {
             [0, 14, 42, 59, 60, 61, 9000].map(padding),
             [60, 46, 18, 1, 0, 0, 0]
         );
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_survives_its_text(bytes in any::<[u8; 6]>()) {
+            let address = Mac(bytes);
+            prop_assert_eq!(Mac::parse(address.to_string().as_bytes()), Some(address));
+        }
+
+        #[test]
+        fn any_text_is_survived(text in proptest::collection::vec(any::<u8>(), 0..40)) {
+            if let Some(address) = Mac::parse(&text) {
+                prop_assert_eq!(address.to_string().into_bytes(), text.to_ascii_lowercase());
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@
 pub const KEY: usize = 40;
 
 /// A key.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key(pub [u8; KEY]);
 
 impl Key {

@@ -1,6 +1,7 @@
 //! A received packet: while its responses come in, and when it is whole.
 
 use crate::{Checksum, Gso, Hash, HashType};
+use ::packet::Version;
 use xen_abi::PAGE_SIZE;
 use xen_abi::netif::{
     Extra, GSO_TYPE_TCPV4, GSO_TYPE_TCPV6, HASH_ALGORITHM_TOEPLITZ, MAX_TX_SIZE, NR_SLOTS_MIN,
@@ -203,8 +204,11 @@ impl<P, G> Assembly<P, G> {
                     && matches!(kind, GSO_TYPE_TCPV4 | GSO_TYPE_TCPV6) =>
             {
                 self.gso = Some(Gso {
-                    size,
-                    v6: kind == GSO_TYPE_TCPV6,
+                    version: match kind {
+                        GSO_TYPE_TCPV4 => Version::V4,
+                        _ => Version::V6,
+                    },
+                    mss: size,
                 });
             }
             Extra::Hash {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::backend::{Page, RxBackend, Table, page};
 use crate::{Checksum, Gso, Hash, HashType};
+use ::packet::Version;
 use proptest::prelude::*;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -127,12 +128,12 @@ fn flags_and_extras_say_what_the_packet_is() {
         assert_eq!(
             packet.gso,
             Some(Gso {
-                size: 1448,
-                v6: false
+                version: Version::V4,
+                mss: 1448
             })
         );
         let hash = Hash {
-            kind: HashType::Ipv4Tcp,
+            kind: HashType::TcpIpv4,
             value: 0x0403_0201,
         };
         assert_eq!(packet.hash, Some(hash));
@@ -185,8 +186,8 @@ fn a_packet_may_come_in_any_number_of_pieces() {
     assert_eq!(
         packet.gso,
         Some(Gso {
-            size: 1448,
-            v6: true
+            version: Version::V6,
+            mss: 1448
         })
     );
     assert_eq!(setup.read(packet), data(12_000));

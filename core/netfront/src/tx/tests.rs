@@ -3,6 +3,7 @@
 use super::*;
 use crate::backend::{BackRing, Got, Page, Table, TxBackend, page};
 use crate::{Gso, Hash, HashType};
+use ::packet::Version;
 use proptest::prelude::*;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -78,11 +79,11 @@ fn offloads_are_flags_and_extras_in_their_order() {
     let packet = Packet {
         checksum: Checksum::Blank,
         gso: Some(Gso {
-            size: 1448,
-            v6: true,
+            version: Version::V6,
+            mss: 1448,
         }),
         hash: Some(Hash {
-            kind: HashType::Ipv6Tcp,
+            kind: HashType::TcpIpv6,
             value: 0x0403_0201,
         }),
     };
@@ -174,7 +175,10 @@ fn what_no_backend_takes_is_refused_with_everything_given_back() {
     refuse(Packet::default(), 0, Refusal::Runt);
     refuse(Packet::default(), 13, Refusal::Runt);
     let gso = |size, checksum| Packet {
-        gso: Some(Gso { size, v6: false }),
+        gso: Some(Gso {
+            version: Version::V4,
+            mss: size,
+        }),
         checksum,
         hash: None,
     };
@@ -476,7 +480,7 @@ proptest! {
                     let data = data(length);
                     let packet = Packet {
                         checksum: if gso { Checksum::Blank } else { Checksum::Unknown },
-                        gso: gso.then_some(Gso { size: 1, v6: false }),
+                        gso: gso.then_some(Gso { version: Version::V4, mss: 1 }),
                         hash: hash.then_some(Hash { kind: HashType::Ipv4, value: token }),
                     };
                     let mut list = parts(&table, &data, each);
