@@ -21,6 +21,10 @@
 
 extern crate alloc;
 
+// `rx::exercise` names this crate as the fuzz target does that shares it.
+#[cfg(test)]
+extern crate self as netfront;
+
 #[cfg(test)]
 mod backend;
 pub mod control;

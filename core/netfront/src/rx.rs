@@ -370,4 +370,6 @@ impl<G: Grants, P, M: AsRef<[AtomicU32]>> Rx<G, P, M> {
 }
 
 #[cfg(test)]
+mod exercise;
+#[cfg(test)]
 mod tests;

@@ -5,7 +5,6 @@ use crate::backend::{Page, RxBackend, Table, page};
 use crate::{Checksum, Gso, Hash, HashType};
 use ::packet::Version;
 use proptest::prelude::*;
-use std::sync::atomic::Ordering::SeqCst;
 
 /// A page is its number.
 type Engine = Rx<Table, u32, Page>;
@@ -620,45 +619,9 @@ proptest! {
         setup.end();
     }
 
-    /// Whatever the ring's page holds: nothing panics, every part is within its page, no page is there twice.
+    /// Whatever the backend writes, and whenever.
     #[test]
-    fn a_scribbled_page_is_survived(
-        scribbles in proptest::collection::vec((any::<u16>(), 0u16..4200, 0u16..32, -3i16..4200, 0u32..4, any::<bool>()), 0..300),
-    ) {
-        let page = page();
-        let mut table = Table::default();
-        let mut rx = Engine::try_new().unwrap();
-        assert!(rx.connect(Ring::new(page.clone()).unwrap(), MAX_FRAME).is_ok());
-        let mut pages: Vec<u32> = (0..256).collect();
-        for (n, (id, offset, flags, status, step, honest)) in scribbles.into_iter().enumerate() {
-            let slot = n % 256;
-            let id = if honest || id % 16 != 0 { slot as u16 } else { id };
-            page[16 + slot * 2].store(u32::from(id) | u32::from(offset) << 16, SeqCst);
-            page[17 + slot * 2].store(u32::from(flags) | u32::from(status as u16) << 16, SeqCst);
-            page[2].store(n as u32 + 1 + step / 3 * u32::from(!honest), SeqCst);
-            while let Ok(Some(packet)) = rx.next(&mut table) {
-                prop_assert!((14..=65535).contains(&packet.length()));
-                let mut length = 0;
-                for part in packet.into_parts() {
-                    prop_assert!(part.length > 0 && part.offset + part.length <= 4096);
-                    prop_assert!(!pages.contains(&part.page));
-                    length += part.length;
-                    pages.push(part.page);
-                }
-                prop_assert!(length >= 14);
-            }
-            if step == 0 {
-                while rx.vacancies() > 0 && let Some(number) = pages.pop() {
-                    let grant = table.grant(number, &[]);
-                    rx.post(number, grant, &table).unwrap();
-                }
-                let _ = rx.publish();
-            }
-        }
-        rx.disconnect();
-        while let Some(page) = rx.reclaim(&mut table) { pages.push(page); }
-        pages.sort();
-        prop_assert_eq!(pages, (0..256).collect::<Vec<u32>>());
-        prop_assert_eq!(table.len(), 0);
+    fn any_backend_is_survived(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        exercise::exercise(&bytes);
     }
 }
