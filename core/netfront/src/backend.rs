@@ -113,7 +113,9 @@ impl BackRing {
     }
 
     fn at(&self, index: u32) -> usize {
-        16 + (index % 256) as usize * self.entry / 4
+        // 8 and 12 bytes: 256 entries; 16: 128. The largest power of two behind the header of 64 bytes.
+        let entries = if self.entry == 16 { 128 } else { 256 };
+        16 + (index % entries) as usize * self.entry / 4
     }
 
     /// The next request's bytes.

@@ -75,3 +75,6 @@ pub struct Hash {
     /// The hash.
     pub value: u32,
 }
+
+#[cfg(test)]
+mod tests;
