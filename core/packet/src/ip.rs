@@ -35,7 +35,8 @@ pub struct Ip {
     pub protocol: u8,
     /// Whether it is one of several fragments; an IPv6 packet that is all of its fragments in one is none.
     pub fragment: bool,
-    /// Whether an IPv6 routing header has stations left: the checksums are then over another destination.
+    /// Whether the transport's checksum is over other addresses than those of the header: an IPv6 routing header has
+    /// stations left (RFC 8200 section 8.1), or a mobile node tells its home address (RFC 6275 section 6.3).
     pub routed: bool,
 }
 

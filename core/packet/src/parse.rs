@@ -261,6 +261,7 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Search<'a, '_, I> {
                 // An offset, or more to come. Neither: all fragments in one (RFC 6946).
                 FRAGMENT => fragment = self.word(first, 2) & 0xfff9 != 0,
                 ROUTING => routed |= self.byte(first, 3) != 0,
+                DESTINATION => routed |= self.home_address(first.start() + 2, bytes - 2),
                 _ => {}
             }
             protocol = self.byte(first, 0);
@@ -273,6 +274,29 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Search<'a, '_, I> {
             fragment,
             routed,
         })
+    }
+
+    /// Whether a home address is among the options of a destination options header.
+    fn home_address(&self, start: usize, bytes: usize) -> bool {
+        const PAD_1: u8 = 0;
+        const HOME_ADDRESS: u8 = 0xc9;
+        let mut options = self
+            .headers
+            .get(start..)
+            .unwrap_or_default()
+            .iter()
+            .take(bytes);
+        while let Some(option) = options.next() {
+            match *option {
+                PAD_1 => {}
+                HOME_ADDRESS => return true,
+                _ => {
+                    let length = options.next().copied().unwrap_or(0);
+                    options.by_ref().take(usize::from(length)).for_each(drop);
+                }
+            }
+        }
+        false
     }
 
     fn transport(&mut self) -> Result<(), Fault> {

@@ -229,6 +229,14 @@ fn extension_headers_are_walked() {
     assert_eq!(layout.transport.unwrap().header(), span(118, 8));
     let (_, layout) = well(&chain(&[(43, routing(1))], 17, udp));
     assert!(layout.ip.unwrap().routed);
+    // A home address behind two other options, and what looks like one but is another's content.
+    let home = [vec![3, 0, 1, 3, 9, 9, 9, 0xc9, 16], vec![0; 16]].concat();
+    let home = [home, vec![0; 6]].concat();
+    let (_, layout) = well(&chain(&[(60, home)], 17, udp));
+    assert!(layout.ip.unwrap().routed);
+    let content = vec![0, 1, 4, 0xc9, 16, 0, 0];
+    let (_, layout) = well(&chain(&[(60, content)], 17, udp));
+    assert!(!layout.ip.unwrap().routed);
     // No next header, ESP, mobility: the walk ends.
     for protocol in [59, 50, 135] {
         let (_, layout) = well(&chain(&[(0, options.clone())], protocol, udp));
