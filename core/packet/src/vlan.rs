@@ -9,12 +9,13 @@ use crate::layout::{Layout, Mismatch};
 /// # Errors
 /// No room, or no Ethernet header.
 pub fn insert(headers: &mut [u8], layout: &Layout, tag: Tci) -> Result<Layout, Mismatch> {
-    let end = layout.headers.checked_add(TAG).ok_or(Mismatch)?;
-    let moved = headers.get_mut(ADDRESSES..end).ok_or(Mismatch)?;
     if layout.ethernet.length == 0 {
         return Err(Mismatch);
     }
-    moved.copy_within(..moved.len() - TAG, TAG);
+    let behind = layout.headers.checked_sub(ADDRESSES).ok_or(Mismatch)?;
+    let end = layout.headers.checked_add(TAG).ok_or(Mismatch)?;
+    let moved = headers.get_mut(ADDRESSES..end).ok_or(Mismatch)?;
+    moved.copy_within(..behind, TAG);
     for (to, from) in moved
         .iter_mut()
         .zip([TAGGED.to_be_bytes(), tag.0.to_be_bytes()].as_flattened())
