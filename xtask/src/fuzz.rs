@@ -1,4 +1,4 @@
-//! `./x fuzz`: the targets of fuzz/, run by libFuzzer with the project's own files as first examples.
+//! `./x fuzz`: the targets of fuzz/, run by libFuzzer, where there are such with the project's own files as first examples.
 //!
 //! libFuzzer needs code that counts where it has been. The flags for that are stable ones of the compiler, so neither
 //! another toolchain nor cargo-fuzz is needed; it is C++, hence g++.
@@ -13,8 +13,32 @@ use crate::{
     toolchain::{Toolchain, root, which},
 };
 
-/// A target, and what files of the project are examples for it.
-const TARGETS: [(&str, &str); 2] = [("pe", "sys"), ("inf", "inf")];
+struct Target {
+    name: &'static str,
+    /// How the names of the project's files end that are examples for it. Without them it would hardly find out how such
+    /// a file starts; without a suffix it does.
+    suffix: Option<&'static str>,
+    /// Longest input, in bytes.
+    longest: u32,
+}
+
+const TARGETS: [Target; 3] = [
+    Target {
+        name: "pe",
+        suffix: Some("sys"),
+        longest: 300_000,
+    },
+    Target {
+        name: "inf",
+        suffix: Some("inf"),
+        longest: 300_000,
+    },
+    Target {
+        name: "packet",
+        suffix: None,
+        longest: 4096,
+    },
+];
 
 /// Coverage as libFuzzer reads it (LLVM, "SanitizerCoverage": edges, counters, compared values).
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -23,8 +47,8 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// pe (driver images) or inf; all, one after the other, by default.
-    #[arg(value_parser = ["pe", "inf"])]
+    /// pe (driver images), inf or packet (network frames); all, one after the other, by default.
+    #[arg(value_parser = TARGETS.map(|target| target.name))]
     target: Option<String>,
     /// How long each target runs.
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
@@ -35,52 +59,54 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !which("g++") {
         bail!("libFuzzer is written in C++: install g++");
     }
-    for (target, suffix) in TARGETS {
+    for target in TARGETS {
         if options
             .target
             .as_deref()
-            .is_none_or(|wanted| wanted == target)
+            .is_none_or(|wanted| wanted == target.name)
         {
-            fuzz(target, suffix, options.seconds)?;
+            fuzz(&target, options.seconds)?;
         }
     }
     Ok(())
 }
 
-fn fuzz(target: &str, suffix: &str, seconds: u32) -> Result<()> {
+fn fuzz(target: &Target, seconds: u32) -> Result<()> {
+    let name = target.name;
     let folder = root().join("target/fuzz");
-    let corpus = folder.join("corpus").join(target);
+    let corpus = folder.join("corpus").join(name);
     fs::create_dir_all(&corpus).context("cannot make target/fuzz")?;
-    let folders = [
-        drivers::dist(),
-        root().join("drivers"),
-        root().join("target/selftest"),
-    ];
-    for folder in folders {
-        take_examples(&folder, suffix, &corpus)?;
-    }
-    // From nothing it would hardly find out how an image starts.
-    if fs::read_dir(&corpus)?.next().is_none() {
-        bail!("{target}: there is no .{suffix} file to start from; ./x build makes them");
+    if let Some(suffix) = target.suffix {
+        let folders = [
+            drivers::dist(),
+            root().join("drivers"),
+            root().join("target/selftest"),
+        ];
+        for folder in folders {
+            take_examples(&folder, suffix, &corpus)?;
+        }
+        if fs::read_dir(&corpus)?.next().is_none() {
+            bail!("{name}: there is no .{suffix} file to start from; ./x build makes them");
+        }
     }
     let mut command: Command = Toolchain::current().cargo("run");
     command
         .current_dir(root())
         .env("RUSTFLAGS", FLAGS)
         .args(["--release", "--quiet", "--manifest-path", "fuzz/Cargo.toml"])
-        .args(["--target", "x86_64-unknown-linux-gnu", "--bin", target])
+        .args(["--target", "x86_64-unknown-linux-gnu", "--bin", name])
         .arg("--target-dir")
         .arg(folder.join("build"))
         .arg("--")
         .arg(&corpus)
         .arg(format!("-max_total_time={seconds}"))
-        .arg("-max_len=300000")
-        .arg(format!("-artifact_prefix={}/{target}-", folder.display()));
+        .arg(format!("-max_len={}", target.longest))
+        .arg(format!("-artifact_prefix={}/{name}-", folder.display()));
     let status = command.status().context("cannot start cargo")?;
     if !status.success() {
-        bail!("{target}: libFuzzer ended with {status}; the input is in target/fuzz/");
+        bail!("{name}: libFuzzer ended with {status}; the input is in target/fuzz/");
     }
-    println!("{target}: nothing found in {seconds} s");
+    println!("{name}: nothing found in {seconds} s");
     Ok(())
 }
 
