@@ -47,6 +47,9 @@ pub(crate) struct Options {
     /// Only this tier: 0 is Xen alone, 1 PVH domains, 2 HVM domains.
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
     tier: Option<u8>,
+    /// Every job but the bench, also those that ./x test leaves out.
+    #[arg(long)]
+    all: bool,
     /// No jobs: a shell on domain 0. `exit`, or Ctrl-], ends it.
     #[arg(long)]
     shell: bool,
@@ -84,7 +87,7 @@ impl Options {
         let named = if job.bench {
             self.words.contains(&job.name)
         } else if self.words.is_empty() {
-            !job.by_hand
+            self.all || !job.extra
         } else {
             self.words.iter().any(|word| job.id(tier).contains(word))
         };
@@ -126,7 +129,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.list {
         for job in &jobs {
             let tiers: Vec<_> = job.tiers.iter().map(|tier| tier.name()).collect();
-            println!("{:<14} {:<8} {}", job.name, tiers.join(" "), job.about);
+            let when = match (job.bench, job.extra) {
+                (true, _) => "bench",
+                (_, true) => "--all",
+                _ => "",
+            };
+            println!(
+                "{:<9} {:<8} {when:<6} {}",
+                job.name,
+                tiers.join(" "),
+                job.about
+            );
         }
         return Ok(());
     }
@@ -153,6 +166,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "{} passed, {failed} failed",
         outcome.verdicts.len() - failed
     );
+    println!("what was seen: out/xen/report.txt");
     ensure!(passed, "jobs failed; their logs are in out/xen/");
     Ok(())
 }
@@ -211,6 +225,11 @@ struct Outcome {
 }
 
 fn run_jobs(options: &Options, chosen: &[(&Job, Tier)]) -> Result<Outcome> {
+    let bar = spinner("xen");
+    // First what can be refused quickly: packages, space.
+    let image = image::get(&cache(), &|step| bar.set_message(format!("xen: {step}")))
+        .context("making Xen's image")?;
+    bar.set_message("xen: the drivers and the guest kernel");
     crate::drivers::build()?;
     let kernels = xen_guest::build()?;
     let program = match chosen.iter().any(|(job, _)| job.bench) {
@@ -223,9 +242,6 @@ fn run_jobs(options: &Options, chosen: &[(&Job, Tier)]) -> Result<Outcome> {
         elf32: &kernels.hvm,
         module: &module,
     };
-    let bar = spinner("xen");
-    let image = image::get(&cache(), &|step| bar.set_message(format!("xen: {step}")))
-        .context("making Xen's image")?;
     let logs = root().join("out/xen");
     if logs.exists() {
         fs::remove_dir_all(&logs).with_context(|| format!("cannot clear {}", logs.display()))?;
@@ -266,6 +282,7 @@ fn run_jobs(options: &Options, chosen: &[(&Job, Tier)]) -> Result<Outcome> {
         let added = archive::for_jobs(&guest, peer.as_ref(), jobs, options.shell || options.keep)?;
         lab.domains(&added, jobs, &mut outcome, &say)?;
     }
+    lab.report(&outcome.verdicts)?;
     bar.finish_and_clear();
     Ok(outcome)
 }
@@ -286,6 +303,18 @@ impl Lab {
         let folder = self.logs.join(name);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(folder)
+    }
+
+    /// Writes what the run showed.
+    fn report(&self, verdicts: &[Verdict]) -> Result<()> {
+        // Each boot has a console; their first lines are alike.
+        let console = ["domains", "hello.xen"]
+            .iter()
+            .find_map(|name| fs::read(self.logs.join(name).join("console.log")).ok())
+            .unwrap_or_default();
+        let text = session::report(&String::from_utf8_lossy(&console), verdicts);
+        let path = self.folder(".")?.join("report.txt");
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Tier 0: the guest kernel in domain 0's place.
@@ -357,6 +386,7 @@ impl Lab {
             passed,
             elapsed: began.elapsed(),
             findings: vec![text],
+            notes: Vec::new(),
         })
     }
 
@@ -395,6 +425,11 @@ impl Lab {
             Err(error) => {
                 // What was found until then is not lost with the rest.
                 print!("{}", session::table(&verdicts).0);
+                self.report(&verdicts)?;
+                if !self.stop.load(Ordering::Relaxed) {
+                    say("asking Xen where it stands");
+                    machine.ask_xen();
+                }
                 return Err(error);
             }
         }

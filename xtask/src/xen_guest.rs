@@ -19,12 +19,16 @@ use object::{
     read::elf::{ElfFile64, FileHeader, ProgramHeader},
 };
 use pdb::{FallibleIterator, PDB, SymbolData};
+use xen_lab::cpio::Archive;
 
 use crate::{
     drivers::{self, DRIVERS},
     process,
     toolchain::{KERNEL_TARGET, Toolchain, root},
 };
+
+/// Permissions of the module's files, at which the guest does not look.
+const MODE: u32 = 0o644;
 
 /// The kernel's files.
 pub(crate) struct Kernels {
@@ -132,28 +136,28 @@ fn elf32(bytes: &[u8]) -> Result<Vec<u8>> {
 /// The boot module for a job: the drivers of dist/x64 with their INF files, names of functions, and the job's lines.
 pub(crate) fn archive(job: &str) -> Result<Vec<u8>> {
     let dist = drivers::dist();
-    let mut files = vec![("job".to_owned(), job.as_bytes().to_vec())];
-    let mut add = |name: String, path: &Path| -> Result<()> {
-        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        files.push((name, bytes));
+    let mut archive = Archive::default();
+    archive.file("job", MODE, job.as_bytes());
+    let mut add = |name: &str| -> Result<()> {
+        let path = dist.join(name);
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        archive.file(name, MODE, &bytes);
         Ok(())
     };
     for driver in DRIVERS {
-        let image = format!("{}.sys", driver.name);
-        add(image.clone(), &dist.join(&image))?;
+        add(&format!("{}.sys", driver.name))?;
         if driver.has_inf {
-            let inf = format!("{}.inf", driver.name);
-            add(inf.clone(), &dist.join(&inf))?;
+            add(&format!("{}.inf", driver.name))?;
         }
     }
     for driver in DRIVERS {
         let path = dist.join(format!("{}.pdb", driver.name));
         let symbols = of_driver(&path).with_context(|| format!("{}", path.display()))?;
-        files.push((format!("{}.sym", driver.name), symbols.into_bytes()));
+        archive.file(&format!("{}.sym", driver.name), MODE, symbols.as_bytes());
     }
     let kernel = root().join("target/xen-guest/xen-guest.elf");
-    files.push(("xen-guest.sym".to_owned(), of_kernel(&kernel)?.into_bytes()));
-    Ok(cpio(&files))
+    archive.file("xen-guest.sym", MODE, of_kernel(&kernel)?.as_bytes());
+    Ok(archive.finish())
 }
 
 /// Lines of address and name, ascending.
@@ -203,38 +207,4 @@ fn of_kernel(path: &Path) -> Result<String> {
         })
         .collect();
     Ok(lines(&functions))
-}
-
-/// A "newc" archive of regular files.
-fn cpio(files: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let end = ("TRAILER!!!".to_owned(), Vec::new());
-    for (name, content) in files.iter().chain([&end]) {
-        // Number, mode, owner, group, links, time, size, four device numbers, length of the name, checksum.
-        let fields = [
-            0,
-            0o100_644,
-            0,
-            0,
-            1,
-            0,
-            content.len(),
-            0,
-            0,
-            0,
-            0,
-            name.len() + 1,
-            0,
-        ];
-        out.extend(b"070701");
-        for field in fields {
-            out.extend(format!("{field:08x}").bytes());
-        }
-        out.extend(name.bytes());
-        out.push(0);
-        out.resize(out.len().next_multiple_of(4), 0);
-        out.extend(content);
-        out.resize(out.len().next_multiple_of(4), 0);
-    }
-    out
 }

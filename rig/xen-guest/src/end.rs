@@ -19,8 +19,13 @@ pub enum Verdict {
     Broken,
 }
 
-/// This is the control domain: when it reboots, so does the machine, and QEMU ends.
-pub static REBOOTS: AtomicBool = AtomicBool::new(false);
+/// The end is a reboot. In the control domain it always is: then the machine reboots, and QEMU ends.
+static REBOOTS: AtomicBool = AtomicBool::new(false);
+
+/// Makes the end a reboot.
+pub fn reboot() {
+    REBOOTS.store(true, Ordering::Release);
+}
 
 /// Says how the run ended, and powers off.
 pub fn now(verdict: Verdict) -> ! {

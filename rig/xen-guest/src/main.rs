@@ -26,7 +26,6 @@ mod xen;
 
 use alloc::vec::Vec;
 use core::panic::PanicInfo;
-use core::sync::atomic::Ordering;
 
 use nt_host::Protection;
 use nt_host::mm::frames;
@@ -51,7 +50,9 @@ extern "sysv64" fn kernel_main(start_info: u64) -> ! {
     // SAFETY: the range is RAM that holds nothing, and shows at DIRECT from the boot on.
     unsafe { memory::heap::initialise(layout.heap) };
     let start = StartInfo::read(start_info);
-    end::REBOOTS.store(start.initial_domain, Ordering::Release);
+    if start.initial_domain {
+        end::reboot();
+    }
     let pci = pci::Platform::find(start.initial_domain);
     map(&layout, &pci);
     cpu::descriptors::load();

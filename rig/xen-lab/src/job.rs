@@ -6,7 +6,7 @@
 //! vcpus = 2                     memory = 128 (MiB), limit = 240 (seconds), disk = NAME KIND SIZE CONTENT [later]
 //! disk = xvda phy 16M random    KIND: phy (loop device and blkback), qdisk. CONTENT: random, zero
 //! bench = yes                   runs only as ./x xen bench
-//! by-hand = yes                 runs only when its name is given: not in ./x test
+//! extra = yes                   runs with --all and when its name is given, not in ./x test
 //!
 //! [guest]                       lines for the guest kernel
 //! [dom0]                        steps for domain 0, from dom0/steps; without them: start, finish
@@ -130,8 +130,8 @@ pub struct Job {
     pub limit: u64,
     /// Whether it is the bench, which runs only when it is asked for.
     pub bench: bool,
-    /// Whether it runs only when its name is given.
-    pub by_hand: bool,
+    /// Whether it runs only with --all or when its name is given.
+    pub extra: bool,
     disks: Vec<Disk>,
     /// The guest kernel's lines.
     pub guest: String,
@@ -149,7 +149,7 @@ impl Job {
             memory: 128,
             limit: 180,
             bench: false,
-            by_hand: false,
+            extra: false,
             disks: Vec::new(),
             guest: String::new(),
             dom0: String::new(),
@@ -205,7 +205,7 @@ impl Job {
             "memory" => self.memory = number()?,
             "limit" => self.limit = u64::from(number()?),
             "bench" => self.bench = yes(value)?,
-            "by-hand" => self.by_hand = yes(value)?,
+            "extra" => self.extra = yes(value)?,
             "disk" => self.disks.push(Disk::parse(value)?),
             key => bail!("no setting is called {key}"),
         }

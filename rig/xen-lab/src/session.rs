@@ -3,7 +3,8 @@
 //! ```text
 //! @step TEXT                what is under way           @up SECONDS        domain 0 is ready
 //! @job begin|ok|fail ID     a job's begin and end       @check ok|fail TEXT   what a step found
-//! @file NAME … @end         a log (each line after a blank)   @lost TEXT    domain 0 cannot go on
+//! @note TEXT                what belongs into the report besides     @lost TEXT    domain 0 cannot go on
+//! @file NAME … @end         a log (each line after a blank)
 //! @bench ours|peer LINE …    a bench's numbers
 //! @shell                    a shell reads the line from here on      @done   nothing more will come
 //! ```
@@ -34,6 +35,8 @@ pub struct Verdict {
     pub elapsed: Duration,
     /// What it found: all that held, or the first that did not.
     pub findings: Vec<String>,
+    /// What belongs into the report besides: states, features, checksums.
+    pub notes: Vec<String>,
 }
 
 /// Lines on Xen's console that end a run, and what each means.
@@ -61,13 +64,42 @@ pub struct Session<'a> {
     stop: &'a AtomicBool,
     say: &'a dyn Fn(&str),
     step: String,
-    job: Option<(String, Instant, Vec<String>, Option<String>)>,
+    job: Option<Running>,
     file: Option<(PathBuf, fs::File)>,
     last: Vec<String>,
     /// What came of the jobs.
     pub verdicts: Vec<Verdict>,
     /// The bench's lines.
     pub bench: Vec<Measured>,
+}
+
+/// The job under way.
+struct Running {
+    id: String,
+    began: Instant,
+    findings: Vec<String>,
+    notes: Vec<String>,
+    failure: Option<String>,
+}
+
+impl Running {
+    fn ended(self, said_ok: bool) -> Verdict {
+        let passed = said_ok && self.failure.is_none();
+        Verdict {
+            id: self.id,
+            passed,
+            elapsed: self.began.elapsed(),
+            findings: if passed {
+                self.findings
+            } else {
+                vec![
+                    self.failure
+                        .unwrap_or_else(|| "a step failed without saying why".into()),
+                ]
+            },
+            notes: self.notes,
+        }
+    }
 }
 
 /// A line of the bench, by one side.
@@ -226,7 +258,7 @@ impl<'a> Session<'a> {
         match word {
             "step" => {
                 self.step = match &self.job {
-                    Some((id, ..)) => format!("{id}: {rest}"),
+                    Some(job) => format!("{}: {rest}", job.id),
                     None => rest.into(),
                 };
                 (self.say)(&self.step);
@@ -234,12 +266,17 @@ impl<'a> Session<'a> {
             "job" => self.job(rest),
             "check" => {
                 let (held, text) = rest.split_once(' ').unwrap_or((rest, ""));
-                if let Some((_, _, findings, failure)) = &mut self.job {
+                if let Some(job) = &mut self.job {
                     if held == "ok" {
-                        findings.push(text.into());
+                        job.findings.push(text.into());
                     } else {
-                        failure.get_or_insert_with(|| text.to_owned());
+                        job.failure.get_or_insert_with(|| text.to_owned());
                     }
+                }
+            }
+            "note" => {
+                if let Some(job) = &mut self.job {
+                    job.notes.push(rest.trim().into());
                 }
             }
             "file" => self.open(rest)?,
@@ -257,21 +294,17 @@ impl<'a> Session<'a> {
         let (word, id) = rest.split_once(' ').unwrap_or((rest, ""));
         if word == "begin" {
             self.step = format!("{id}: its begin");
-            self.job = Some((id.into(), Instant::now(), Vec::new(), None));
+            self.job = Some(Running {
+                id: id.into(),
+                began: Instant::now(),
+                findings: Vec::new(),
+                notes: Vec::new(),
+                failure: None,
+            });
             return;
         }
-        if let Some((id, began, findings, failure)) = self.job.take() {
-            let passed = word == "ok" && failure.is_none();
-            self.verdicts.push(Verdict {
-                id,
-                passed,
-                elapsed: began.elapsed(),
-                findings: if passed {
-                    findings
-                } else {
-                    vec![failure.unwrap_or_else(|| "a step failed without saying why".into())]
-                },
-            });
+        if let Some(job) = self.job.take() {
+            self.verdicts.push(job.ended(word == "ok"));
         }
         self.step = "the next job".into();
     }
@@ -305,13 +338,9 @@ impl<'a> Session<'a> {
     }
 
     fn trouble(&mut self, what: &str) -> anyhow::Error {
-        if let Some((id, began, _, _)) = self.job.take() {
-            self.verdicts.push(Verdict {
-                id,
-                passed: false,
-                elapsed: began.elapsed(),
-                findings: vec![format!("{what} during {}", self.step)],
-            });
+        if let Some(mut job) = self.job.take() {
+            job.failure = Some(format!("{what} during {}", self.step));
+            self.verdicts.push(job.ended(false));
         }
         anyhow::anyhow!(
             "{what} during \"{}\"; the log is {}; its last lines:\n  {}",
@@ -336,6 +365,22 @@ pub fn table(verdicts: &[Verdict]) -> (String, bool) {
         );
     }
     (text, verdicts.iter().all(|verdict| verdict.passed))
+}
+
+/// The whole of what a run showed, for its folder: Xen's own first lines, and of each job what it found and noted.
+pub fn report(console: &str, verdicts: &[Verdict]) -> String {
+    let banner = console
+        .lines()
+        .filter(|line| line.contains("Xen version") || line.contains("Latest ChangeSet"));
+    let mut text: String = banner.flat_map(|line| [line, "\n"]).collect();
+    for verdict in verdicts {
+        let word = if verdict.passed { "ok" } else { "FAILED" };
+        text += &format!("\n{} {word}\n", verdict.id);
+        for line in verdict.notes.iter().chain(&verdict.findings) {
+            text += &format!("  {line}\n");
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -374,6 +419,7 @@ mod tests {
             "@up 10",
             "@job begin read.pvh",
             "@step xl create",
+            "@note xvda offers barriers ",
             "@check ok equal",
             "@job ok read.pvh",
             "@job begin write.pvh",
@@ -391,6 +437,11 @@ mod tests {
         assert_eq!(verdicts.len(), 2);
         assert!(verdicts[0].passed);
         assert_eq!(verdicts[0].findings, ["equal"]);
+        assert_eq!(verdicts[0].notes, ["xvda offers barriers"]);
+        assert_eq!(
+            report("(XEN) Xen version 4.17.7 (Debian)\nother", &verdicts[..1]),
+            "(XEN) Xen version 4.17.7 (Debian)\n\nread.pvh ok\n  xvda offers barriers\n  equal\n"
+        );
         assert!(!verdicts[1].passed);
         assert_eq!(verdicts[1].findings, ["not equal"]);
         assert_eq!(file, "@done\nmore\n");

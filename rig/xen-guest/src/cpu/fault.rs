@@ -26,12 +26,14 @@ const FETCH: u64 = 16;
 /// `int 0x29` and `int 0x2c` in driver code: `__fastfail`, an assertion. They come by gates of their own, whose vectors
 /// are below those of devices.
 const FAST_FAIL: u64 = 0x29;
+const ASSERTION: u64 = 0x2C;
 
 // Statuses that KMODE_EXCEPTION_NOT_HANDLED reports (ntstatus.h).
 const STATUS_BREAKPOINT: u64 = 0x8000_0003;
 const STATUS_ACCESS_VIOLATION: u64 = 0xC000_0005;
 const STATUS_ILLEGAL_INSTRUCTION: u64 = 0xC000_001D;
 const STATUS_INTEGER_DIVIDE_BY_ZERO: u64 = 0xC000_0094;
+const STATUS_ASSERTION_FAILURE: u64 = 0xC000_0420;
 
 /// How far below a stack's end an access still counts as its overflow.
 const OVERFLOW: u64 = 64 << 10;
@@ -100,20 +102,29 @@ pub fn taken(frame: &mut Frame) {
     of_kernel(frame);
 }
 
-/// `int 0x29`, from a driver.
-pub fn fast_fail(frame: &Frame) -> ! {
-    let reason = for_unwind(frame).general[1];
+/// Whether a vector is one of the software interrupts by which drivers end the machine.
+pub fn is_software(vector: u8) -> bool {
+    [FAST_FAIL, ASSERTION].contains(&u64::from(vector))
+}
+
+/// `int 0x29` or `int 0x2c`, from a driver.
+pub fn software(frame: &Frame) -> ! {
+    let state = for_unwind(frame);
+    if frame.vector == ASSERTION {
+        bugcheck::fault(
+            KMODE_EXCEPTION_NOT_HANDLED,
+            [STATUS_ASSERTION_FAILURE, frame.rip, 0, 0],
+            &state,
+            format_args!("fails an assertion"),
+        );
+    }
+    let reason = state.general[1];
     bugcheck::fault(
         KERNEL_SECURITY_CHECK_FAILURE,
         [reason, 0, frame.rip, 0],
-        &for_unwind(frame),
+        &state,
         format_args!("ends by __fastfail({reason})"),
     )
-}
-
-/// Whether a vector is one of the software interrupts by which drivers end the machine.
-pub fn is_fast_fail(vector: u8) -> bool {
-    u64::from(vector) == FAST_FAIL
 }
 
 fn of_driver(frame: &Frame) -> ! {

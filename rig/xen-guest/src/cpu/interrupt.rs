@@ -110,8 +110,8 @@ extern "sysv64" fn taken(frame: &mut Frame) {
     if vector < 32 {
         return fault::taken(frame);
     }
-    if fault::is_fast_fail(vector) {
-        fault::fast_fail(frame);
+    if fault::is_software(vector) {
+        fault::software(frame);
     }
     if vector == apic::SPURIOUS {
         return;

@@ -124,6 +124,14 @@ pub fn control() -> (u64, u64, u64) {
     (cr0, cr4, rdmsr(0xC000_0080))
 }
 
+/// Ends the domain as a broken kernel does: an exception without an interrupt table is a triple fault.
+pub fn triple_fault() -> ! {
+    let nothing = [0u16; 5];
+    disable_interrupts();
+    // SAFETY: nothing of this domain runs after it.
+    unsafe { asm!("lidt [{}]", "ud2", in(reg) nothing.as_ptr(), options(noreturn)) };
+}
+
 /// Turns what stays of this processor into a stop.
 pub fn stop_for_ever() -> ! {
     disable_interrupts();

@@ -16,7 +16,7 @@ use xen_abi::cpuid::LEAF_HVM;
 use xen_guest::archive::File;
 use xen_guest::step::Step;
 
-use super::{Outcome, SECOND, deadline, disk, wait_until};
+use super::{Outcome, SECOND, deadline, disk, store, wait_until};
 use crate::pci::Platform;
 use crate::{names, report, xen};
 
@@ -84,18 +84,20 @@ pub fn domain() -> u32 {
     xen::own_leaf(LEAF_HVM, 0)[2]
 }
 
-/// `await what=suspend within=`: the domain was suspended and resumed.
+/// `await what=suspend within=`: the domain was suspended and resumed; others are xenstore's.
 pub fn wait_for_event(step: &Step) -> Outcome {
-    step.knows(&["what", "within"])?;
-    let end = deadline(step)?;
     match step.value("what") {
+        Some("connected") => store::wait_until_seen(step),
+        Some(order @ ("poweroff" | "reboot")) => store::wait_for_order(step, order),
         Some("suspend") => {
+            step.knows(&["what", "within"])?;
+            let end = deadline(step)?;
             let before = domain();
             wait_until(end, "no resume", || domain() != before)?;
             report!("resumed domid={}", domain());
             Ok(format!("domid={}", domain()))
         }
-        _ => Err("what=suspend is all that can be waited for".to_string()),
+        _ => Err("what is suspend, connected, poweroff or reboot".to_string()),
     }
 }
 
@@ -149,6 +151,15 @@ pub fn threads(step: &Step) -> Outcome {
         return Err(format!("a processor ran none: {by_cpu:?}"));
     }
     Ok(format!("count={count} cpus={cpus}"))
+}
+
+/// `break how=triple-fault`: what a broken kernel does, for what domain 0 makes of it.
+pub fn break_down(step: &Step) -> Outcome {
+    step.knows(&["how"])?;
+    match step.value("how") {
+        Some("triple-fault") => crate::cpu::triple_fault(),
+        _ => Err("how=triple-fault is all that can be broken".to_string()),
+    }
 }
 
 /// Removes every device and unloads every driver; what was left behind is an error.

@@ -10,6 +10,7 @@ mod disk;
 mod load;
 mod machine;
 mod queue;
+mod store;
 mod transfer;
 
 use alloc::string::{String, ToString};
@@ -96,6 +97,7 @@ fn one(step: &Step) -> Outcome {
             Ok(String::new())
         }
         "threads" => machine::threads(step),
+        "break" => machine::break_down(step),
         "say" => {
             report!("say {}", step.rest());
             Ok(String::new())

@@ -19,27 +19,19 @@ const PATIENCE: u64 = 120 * SECOND;
 
 /// `read`: the checksum of what is there.
 pub fn read(step: &Step) -> Outcome {
-    step.knows(&KEYS)?;
-    let part = Part::of(step)?;
-    let mut sum = Sha256::new();
-    in_order(&part, Op::Read, |_, buffer| {
-        buffer.pieces().for_each(|piece| sum.update(&*piece));
-        Ok(())
-    })?;
-    Ok(format!(
-        "disk={} bytes={} sha256={:x}",
-        part.disk.vdev(),
-        part.bytes,
-        sum.finalize()
-    ))
+    summed(step, Op::Read)
 }
 
 /// `write`: the pattern of a seed; the checksum of what was written.
 pub fn write(step: &Step) -> Outcome {
+    summed(step, Op::Write)
+}
+
+fn summed(step: &Step, op: Op) -> Outcome {
     step.knows(&KEYS)?;
     let part = Part::of(step)?;
     let mut sum = Sha256::new();
-    in_order(&part, Op::Write, |_, buffer| {
+    in_order(&part, op, |_, buffer| {
         buffer.pieces().for_each(|piece| sum.update(&*piece));
         Ok(())
     })?;
