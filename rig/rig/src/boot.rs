@@ -119,6 +119,8 @@ pub struct Plan<'a> {
     pub images: Vec<Claim>,
     /// Where to record events, and which ([`trace::Class`]).
     pub trace: Option<(File, u32)>,
+    /// What the toolstack is told about the guest.
+    pub guest: GuestSpec,
     /// What to change about a disk's backend, by the disk's index.
     pub configure: &'a dyn Fn(u32, &mut BlockConfig),
 }
@@ -205,7 +207,7 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
     linux.set_xen(&xen);
 
     let dom0 = Dom0::new(xen);
-    dom0.build_guest(GuestSpec::default());
+    dom0.build_guest(plan.guest);
     let (driver, disks) = Blkback::new();
     dom0.add_driver(Box::new(driver));
     let mut paths = Vec::new();

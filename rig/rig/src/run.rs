@@ -27,6 +27,7 @@ use crate::{
     wait,
     workload::{self, Failure, Pattern, Reference},
 };
+use xen_model::toolstack::GuestSpec;
 
 /// The demonstration disk, made anew by each run that uses it.
 const DEMO_IMAGE: &str = "out/run/disk.img";
@@ -131,6 +132,7 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
         packages: &packages,
         images,
         trace,
+        guest: GuestSpec::default(),
         configure: &|_, _| (),
     })?;
     let mut report = describe(&machine, &packages, &paths, options);

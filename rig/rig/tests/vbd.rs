@@ -15,6 +15,7 @@ use rig::image::Claim;
 use rig::packages::Packages;
 use rig::port_disk::PortDisk;
 use support::{check, dist, tell};
+use xen_model::toolstack::GuestSpec;
 
 /// The request at which the lie is told: well after the disk was recognised.
 const TURN: u64 = 300;
@@ -49,6 +50,7 @@ fn run(image: &Path, cpus: u32, configure: &dyn Fn(u32, &mut BlockConfig)) -> Ou
         trace: None,
         seed: None,
         images: vec![Claim::new(image).expect("an image")],
+        guest: GuestSpec::default(),
         configure,
     })
     .unwrap_or_else(|why| {
@@ -146,7 +148,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         "close" => Some(Lie::Close),
         "forget" => Some(Lie::Forget),
         "hold-ring" => Some(Lie::HoldRing),
-        "bare" | "large" | "untrusted" => None,
+        "bare" | "large" | "qdisk" | "untrusted" => None,
         _ => return Err(format!("no case {name}")),
     };
     let configure = |_: u32, config: &mut BlockConfig| {
@@ -164,6 +166,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
                 }
             }
             "large" => config.offer.sector_size = 4096,
+            "qdisk" => config.use_qdisk(),
             "untrusted" => config.vbd.trusted = false,
             _ => {}
         }
@@ -254,6 +257,11 @@ fn a_forgotten_request_is_sent_again() {
 #[test]
 fn a_backend_that_offers_nothing_is_enough() {
     check("bare");
+}
+
+#[test]
+fn a_disk_of_qemus_is_served_like_one_of_linuxs() {
+    check("qdisk");
 }
 
 #[test]

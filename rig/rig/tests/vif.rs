@@ -18,7 +18,7 @@ use rig::image::Claim;
 use rig::packages::Packages;
 use support::{check, dist};
 use xen_model::Resume;
-use xen_model::toolstack::VifSpec;
+use xen_model::toolstack::{GuestSpec, VifSpec};
 
 const SERVICES: &str = r"\Registry\Machine\System\CurrentControlSet\Services";
 
@@ -183,6 +183,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         trace: None,
         seed: None,
         images: vec![Claim::new(image).map_err(|error| error.to_string())?],
+        guest: GuestSpec::default(),
         configure: &|_: u32, _: &mut BlockConfig| {},
     })
     .map_err(|error| error.to_string())?;

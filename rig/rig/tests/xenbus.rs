@@ -16,6 +16,7 @@ use rig::image::Claim;
 use rig::packages::Packages;
 use support::{check, dist};
 use xen_model::Resume;
+use xen_model::toolstack::GuestSpec;
 
 /// Writes some blocks and reads them back.
 fn use_disk(machine: &Machine, seed: u8) -> Result<(), String> {
@@ -77,18 +78,53 @@ fn come_and_go(machine: &Machine) -> Result<(), String> {
     Ok(())
 }
 
-fn case(name: &str, image: &Path) -> Result<(), String> {
+/// A machine with these disks.
+fn machine(images: Vec<Claim>, guest: GuestSpec) -> Result<Machine, String> {
     let packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
-    let machine = boot::boot(Plan {
+    boot::boot(Plan {
         cpus: 2,
         memory_mib: 128,
         packages: &packages,
         trace: None,
         seed: None,
-        images: vec![Claim::new(image).map_err(|error| error.to_string())?],
+        images,
+        guest,
         configure: &|_: u32, _: &mut BlockConfig| {},
     })
-    .map_err(|error| error.to_string())?;
+    .map_err(|error| error.to_string())
+}
+
+/// Xen has a domain that no toolstack built, as a PVH domain 0: there is no xenstore page, and frame 0 is none.
+fn without_store() -> Result<(), String> {
+    let guest = GuestSpec {
+        store: false,
+        ..GuestSpec::default()
+    };
+    let machine = machine(Vec::new(), guest)?;
+    let refused = || {
+        let devices = machine.devices();
+        let mut platform = devices
+            .iter()
+            .filter(|row| row.service.as_deref() == Some("xenbus"));
+        platform.any(|row| !row.started && row.state.contains("0xc000000e"))
+    };
+    until("xenbus.sys refuses to start", refused).map_err(|why| {
+        let rows: Vec<_> = machine.devices().iter().map(ToString::to_string).collect();
+        format!("{why}: {}", rows.join("; "))
+    })?;
+    let findings = machine.shut_down();
+    match findings.is_empty() {
+        true => Ok(()),
+        false => Err(findings.join("\n")),
+    }
+}
+
+fn case(name: &str, image: &Path) -> Result<(), String> {
+    if name == "without-store" {
+        return without_store();
+    }
+    let image = Claim::new(image).map_err(|error| error.to_string())?;
+    let machine = machine(vec![image], GuestSpec::default())?;
     use_disk(&machine, 0x55)?;
     match name {
         "restored" => {
@@ -144,4 +180,9 @@ fn a_machine_that_slept_goes_on() {
 #[test]
 fn children_come_and_go_with_their_class() {
     check("come-and-go");
+}
+
+#[test]
+fn a_domain_without_xenstore_is_refused() {
+    check("without-store");
 }

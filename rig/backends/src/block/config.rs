@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use xen_abi::blkif::{INFO_READONLY, SECTOR_SIZE};
-use xen_model::toolstack::VbdSpec;
+use xen_model::toolstack::{Backend, VbdSpec};
 
 use super::image::{BadImage, Image, ImageError};
 use crate::hostile::{Mischief, Wrong};
@@ -42,6 +42,25 @@ pub struct Offer {
     pub sector_size: u32,
     /// `physical-sector-size`, bytes.
     pub physical_sector_size: Option<u32>,
+}
+
+impl Offer {
+    /// What QEMU's qdisk offers (7.2; docs/XEN-FINDINGS.md).
+    pub fn qdisk() -> Self {
+        Self {
+            max_indirect_segments: None,
+            max_queues: None,
+            barrier: false,
+            persistent: false,
+            discard: Some(Discard {
+                granularity: SECTOR_SIZE,
+                alignment: 0,
+                secure: false,
+            }),
+            physical_sector_size: None,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Offer {
@@ -94,6 +113,12 @@ impl BlockConfig {
             wrong_keys: Vec::new(),
             mischief: Vec::new(),
         }
+    }
+
+    /// The same disk, served as QEMU's qdisk serves it.
+    pub fn use_qdisk(&mut self) {
+        self.vbd.backend = Backend::Qdisk;
+        self.offer = Offer::qdisk();
     }
 
     pub(super) fn read_only(&self) -> bool {

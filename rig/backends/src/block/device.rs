@@ -1,4 +1,5 @@
-//! One disk's backend: its states and keys, as Linux's xen-blkback (drivers/block/xen-blkback/xenbus.c).
+//! One disk's backend: its states and keys, as Linux's xen-blkback (drivers/block/xen-blkback/xenbus.c), or as QEMU's qdisk
+//! (seen on a real one, docs/XEN-FINDINGS.md), which writes all of its keys in the beginning.
 //!
 //! ```text
 //!   frontend            backend
@@ -17,6 +18,7 @@ use xen_abi::{Gref, Port};
 use xen_model::Xen;
 use xen_model::dom0::Dom0;
 use xen_model::store::Store;
+use xen_model::toolstack::Backend;
 
 use super::config::{BlockConfig, Offer, Stats};
 use super::queue::Queue;
@@ -65,7 +67,15 @@ impl Device {
                 store.write(&format!("{dir}/{key}"), value);
             }
         }
+        if device.config.vbd.backend == Backend::Qdisk {
+            device.write_features(&mut store);
+        }
         device.switch(&mut store, XenbusState::InitWait);
+        // The toolstack runs its script when the backend waits: Linux's then knows its device, QEMU's needs none.
+        if device.config.vbd.backend == Backend::Blkback {
+            store.write(&format!("{dir}/physical-device"), "7:0");
+        }
+        store.write(&format!("{dir}/hotplug-status"), "connected");
         device
     }
 
@@ -190,11 +200,14 @@ impl Device {
             self.name()
         ));
         let mut store = dom0.store();
-        self.write_features(&mut store);
+        if self.config.vbd.backend == Backend::Blkback {
+            self.write_features(&mut store);
+        }
         self.switch(&mut store, XenbusState::Connected);
         Ok(())
     }
 
+    /// The keys of what the disk is and can: xen-blkback writes them when it connects, qdisk before that.
     fn write_features(&mut self, store: &mut Store) {
         let offer = self.config.offer;
         let dir = self.config.vbd.backend_path();

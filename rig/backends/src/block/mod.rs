@@ -1,4 +1,4 @@
-//! The block backend: raw images as disks of the guest, after Linux's xen-blkback.
+//! The block backend: raw images as disks of the guest, after Linux's xen-blkback, or in its keys after QEMU's qdisk.
 //!
 //! ```text
 //!   Disks::attach ──► toolstack writes keys ──► watch ──► Blkback ──► Device ──► rings ──► Executor ──► Image
@@ -19,14 +19,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use xen_abi::xenbus::XenbusState;
 use xen_model::dom0::{Dom0, Driver};
 use xen_model::store::ConnectionId;
+use xen_model::toolstack::Backend;
 
 pub use config::{BlockConfig, Discard, Offer, Stats};
 pub use image::{BadImage, Buffer, Image, ImageError};
 
 use device::Device;
-
-/// Where the guest's disks appear in domain 0.
-const BACKENDS: &str = "/local/domain/0/backend/vbd/1";
 
 #[derive(Clone)]
 struct Known {
@@ -117,16 +115,20 @@ impl Blkback {
         *self.client.get_or_insert_with(|| {
             let mut store = dom0.store();
             let id = store.client();
-            store.watch(id, BACKENDS, "backend");
+            for backend in Backend::ALL {
+                store.watch(id, backend.directory(), "backend");
+            }
             id
         })
     }
 
     /// Disks there are, and disks there should be.
     fn all_devids(&self, dom0: &Dom0) -> BTreeSet<u32> {
-        let listed = dom0.store().list(BACKENDS);
+        let mut store = dom0.store();
+        let listed = Backend::ALL.map(|backend| store.list(backend.directory()));
         listed
             .iter()
+            .flatten()
             .filter_map(|name| name.parse().ok())
             .chain(self.devices.keys().copied())
             .collect()
@@ -134,11 +136,18 @@ impl Blkback {
 
     /// A disk's directory in domain 0 came, changed or went.
     fn backend_changed(&mut self, dom0: &Dom0, client: ConnectionId, devid: u32) {
-        let state = dom0.store().read_state(&format!("{BACKENDS}/{devid}"));
+        let known = self.disks.lock().get(&devid).cloned();
+        let backend = match &known {
+            Some(known) => known.config.vbd.backend,
+            None => Backend::default(),
+        };
+        let state = dom0
+            .store()
+            .read_state(&format!("{}/{devid}", backend.directory()));
         if state == XenbusState::Unknown {
             self.remove(dom0, client, devid);
         } else if state == XenbusState::Initialising && !self.devices.contains_key(&devid) {
-            let Some(known) = self.disks.lock().get(&devid).cloned() else {
+            let Some(known) = known else {
                 dom0.log(&format!("vbd/{devid}: no image was given for this disk"));
                 return;
             };
@@ -182,9 +191,9 @@ impl Driver for Blkback {
             };
             worked = true;
             if event.token == "backend" {
-                let devid = event
-                    .path
-                    .strip_prefix(BACKENDS)
+                let devid = Backend::ALL
+                    .iter()
+                    .find_map(|backend| event.path.strip_prefix(backend.directory()))
                     .and_then(|rest| rest.split('/').nth(1)?.parse().ok());
                 let concerned = match devid {
                     Some(devid) => BTreeSet::from([devid]),

@@ -33,6 +33,7 @@ use crate::{
     platform::step,
     wait,
 };
+use xen_model::toolstack::GuestSpec;
 
 /// What a worker is asked.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -121,6 +122,7 @@ pub fn run(options: &Worker) -> Result<(), WorkerError> {
         memory_mib: MEMORY,
         packages: &packages,
         images,
+        guest: GuestSpec::default(),
         configure: &|_, _| (),
         trace: None,
         seed: options.seed,

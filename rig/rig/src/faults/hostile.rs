@@ -23,6 +23,7 @@ use crate::disk::{Disk as _, Op};
 use crate::image::Claim;
 use crate::port_disk::{self, PortDisk};
 use crate::wait;
+use xen_model::toolstack::GuestSpec;
 
 /// The request at which a lie is told: well after the disk was recognised.
 const TURN: u64 = 200;
@@ -174,6 +175,7 @@ pub fn run(name: &str, drivers: &Path) -> Result<Option<Outcome>, TrialError> {
             packages: &packages,
             images: images.collect::<Result<_, _>>()?,
             trace: None,
+            guest: GuestSpec::default(),
             configure: &|index, config| behaviour.apply(index as usize, config),
         },
         None,

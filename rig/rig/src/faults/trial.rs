@@ -25,6 +25,7 @@ use crate::image::{Claim, ClaimError};
 use crate::packages::{PackageError, Packages};
 use crate::port_disk::{self, PortDisk};
 use crate::wait;
+use xen_model::toolstack::GuestSpec;
 
 /// How long the disk may take to come up: several of the drivers' own longest waits, 30 s for a daemon.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -148,6 +149,7 @@ pub fn run(trial: Trial) -> Result<Outcome, TrialError> {
             memory_mib: 128,
             packages: &packages,
             images: vec![Claim::new(&scratch.0)?],
+            guest: GuestSpec::default(),
             configure: &|_, _| (),
             trace: None,
         },

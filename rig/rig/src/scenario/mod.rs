@@ -32,6 +32,7 @@ use crate::{
 };
 
 use load::Load;
+use xen_model::toolstack::GuestSpec;
 
 /// Size of a scenario's disk in bytes.
 const DISK: u64 = 8 << 20;
@@ -122,6 +123,7 @@ impl Stage {
                 packages: job.packages,
                 images: claims,
                 trace: job.trace,
+                guest: GuestSpec::default(),
                 configure: &|index, config| configs[index as usize % configs.len()].apply(config),
             },
             None,

@@ -44,8 +44,12 @@ const GUEST_OWNS: [&str; 13] = [
 ];
 
 impl Dom0 {
-    /// Builds domain 1 and introduces it to xenstored. To be called once, before the guest runs.
+    /// Builds domain 1 and introduces it to xenstored, if it shall have that. To be called once, before the guest runs.
     pub fn build_guest(&self, spec: GuestSpec) {
+        if !spec.store {
+            // Xen's parameters stay 0, as they are in a PVH domain 0.
+            return;
+        }
         self.populate_store(&spec);
         *guard(self.guest.lock()) = Some(Guest {
             spec,

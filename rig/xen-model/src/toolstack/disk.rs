@@ -9,11 +9,44 @@ use crate::dom0::Dom0;
 use crate::hypercall::guard;
 use crate::store::{Permission, Rights};
 
+/// Which of domain 0's backends serves a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// Linux's xen-blkback, for block devices.
+    #[default]
+    Blkback,
+    /// QEMU's, for files.
+    Qdisk,
+}
+
+impl Backend {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Blkback, Self::Qdisk];
+
+    /// The directory in domain 0 that has its disks.
+    pub fn directory(self) -> &'static str {
+        match self {
+            Self::Blkback => "/local/domain/0/backend/vbd/1",
+            Self::Qdisk => "/local/domain/0/backend/qdisk/1",
+        }
+    }
+
+    /// `type`.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Blkback => "phy",
+            Self::Qdisk => "qdisk",
+        }
+    }
+}
+
 /// A virtual block device, as the toolstack describes it to both ends.
 #[derive(Clone, Debug)]
 pub struct VbdSpec {
     /// Virtual device number: 51712 is xvda, 16 more is the next disk.
     pub devid: u32,
+    /// Who serves it.
+    pub backend: Backend,
     /// `params`: what lies behind it, an image's path.
     pub params: String,
     /// `mode` is `r`.
@@ -38,6 +71,7 @@ impl VbdSpec {
         };
         Self {
             devid,
+            backend: Backend::default(),
             params: params.into(),
             read_only: false,
             removable: false,
@@ -73,12 +107,8 @@ impl VbdSpec {
 
     /// Its directory in domain 0's.
     pub fn backend_path(&self) -> String {
-        backend_path(self.devid)
+        format!("{}/{}", self.backend.directory(), self.devid)
     }
-}
-
-fn backend_path(devid: u32) -> String {
-    format!("/local/domain/0/backend/vbd/{GUEST}/{devid}")
 }
 
 impl Dom0 {
@@ -113,26 +143,29 @@ impl Dom0 {
         store.make_dir(&backend, &readable);
         let flag = |b: bool| if b { "1" } else { "0" }.to_owned();
         let mut keys = vec![
-            ("frontend-id".to_owned(), GUEST.to_string()),
             ("frontend".to_owned(), frontend),
+            ("params".to_owned(), spec.params.clone()),
+        ];
+        if spec.backend == Backend::Blkback {
+            keys.push(("script".to_owned(), "/etc/xen/scripts/block".into()));
+        }
+        keys.extend([
+            ("frontend-id".to_owned(), GUEST.to_string()),
             ("online".to_owned(), "1".into()),
             ("removable".to_owned(), flag(spec.removable)),
             ("bootable".to_owned(), "1".into()),
             ("dev".to_owned(), spec.name()),
-            ("type".to_owned(), "phy".into()),
+            ("type".to_owned(), spec.backend.word().into()),
             (
                 "mode".to_owned(),
                 if spec.read_only { "r" } else { "w" }.into(),
             ),
             ("device-type".to_owned(), "disk".into()),
-            ("params".to_owned(), spec.params.clone()),
-            ("script".to_owned(), "/etc/xen/scripts/block".into()),
-            ("physical-device-path".to_owned(), spec.params.clone()),
-            ("hotplug-status".to_owned(), "connected".into()),
-        ];
+        ]);
         if let Some(discard) = spec.discard {
             keys.push(("discard-enable".to_owned(), flag(discard)));
         }
+        keys.push(("specification".to_owned(), "xen".into()));
         keys.extend(spec.extra.iter().cloned());
         // The state comes last: it is what the backend waits for.
         keys.push(("state".to_owned(), "1".into()));
@@ -141,9 +174,17 @@ impl Dom0 {
         }
     }
 
+    /// The backend's directory of a disk that was attached.
+    fn backend_of(&self, devid: u32) -> String {
+        let guest = guard(self.guest.lock());
+        let disk = guest.as_ref().and_then(|guest| guest.disks.get(&devid));
+        let backend = disk.map_or_else(Backend::default, |disk| disk.backend);
+        format!("{}/{devid}", backend.directory())
+    }
+
     /// Asks both ends to let go of a disk (`xl block-detach`). [`Self::finish_detach`] follows when they have.
     pub fn detach_disk(&self, devid: u32) {
-        let backend = backend_path(devid);
+        let backend = self.backend_of(devid);
         let mut store = self.store();
         store.write(&format!("{backend}/online"), "0");
         store.write(
@@ -156,7 +197,7 @@ impl Dom0 {
 
     /// Removes a disk's directories if its backend has closed, or in any case if `force`. Returns whether it is gone.
     pub fn finish_detach(&self, devid: u32, force: bool) -> bool {
-        let backend = backend_path(devid);
+        let backend = self.backend_of(devid);
         let mut store = self.store();
         let closed = matches!(
             store.read_state(&backend),

@@ -18,7 +18,7 @@ use xen_abi::DomId;
 use crate::GUEST;
 use crate::store::{Permission, Rights};
 
-pub use disk::VbdSpec;
+pub use disk::{Backend, VbdSpec};
 pub use power::Command;
 pub use vif::VifSpec;
 
@@ -33,6 +33,8 @@ pub struct GuestSpec {
     pub static_max_kib: Option<u64>,
     /// `memory/target` in KiB; `None` for the same as `static_max_kib`.
     pub target_kib: Option<u64>,
+    /// Whether xenstored and xenconsoled know it: not of a domain 0, nor of a domain that is built without a toolstack.
+    pub store: bool,
 }
 
 impl Default for GuestSpec {
@@ -42,6 +44,7 @@ impl Default for GuestSpec {
             uuid: "00000000-0000-4000-8000-000000000001".into(),
             static_max_kib: None,
             target_kib: None,
+            store: true,
         }
     }
 }
