@@ -9,6 +9,7 @@ mod explore;
 mod faults;
 mod serve;
 mod tools;
+mod xen;
 
 use std::{
     fs,
@@ -89,6 +90,11 @@ pub(crate) fn bench() -> Outcome {
 /// What must be refused.
 pub(crate) fn bad_input() -> Outcome {
     run_all(bad_input::CHECKS)
+}
+
+/// A real Xen where it cannot be had.
+pub(crate) fn no_xen() -> Outcome {
+    run_all(xen::CHECKS)
 }
 
 fn run_all(checks: &[Check]) -> Outcome {

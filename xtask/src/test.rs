@@ -194,6 +194,11 @@ const STAGES: &[Stage] = &[
         what: "the drivers on a real Xen in QEMU, with Linux's backends",
         run: xen,
     },
+    Stage {
+        name: "xen bad input",
+        what: "a real Xen without QEMU or packages, and QEMU that fails or hangs",
+        run: || end_to_end(end_to_end::no_xen),
+    },
 ];
 
 /// Runs the stages and says what came of them.

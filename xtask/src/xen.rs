@@ -20,9 +20,11 @@ use xen_lab::{
     archive::{self, Guest, Peer},
     image::{self, Image},
     job::{self, Job, Tier},
-    machine::{Accelerator, Boot, Event, Machine, QEMU},
+    machine::{Accelerator, Boot, Event, Machine},
     session::{self, End, Limits, Measured, Session, Verdict},
 };
+
+pub(crate) use xen_lab::machine::QEMU;
 
 use crate::{
     process::{self, spinner},
@@ -59,6 +61,9 @@ pub(crate) struct Options {
     /// Let the processor run the instructions, where /dev/kvm allows it.
     #[arg(long)]
     kvm: bool,
+    /// Where the logs go; what is there is removed [default: out/xen].
+    #[arg(long, value_name = "FOLDER")]
+    logs: Option<PathBuf>,
     /// List the jobs and end.
     #[arg(long)]
     list: bool,
@@ -72,6 +77,10 @@ enum Kind {
 }
 
 impl Options {
+    fn logs(&self) -> PathBuf {
+        self.logs.clone().unwrap_or_else(|| root().join("out/xen"))
+    }
+
     fn wants(&self, job: &Job, tier: Tier) -> bool {
         let of_kind = match self.kind {
             None => true,
@@ -106,7 +115,7 @@ pub(crate) fn missing() -> Option<String> {
 }
 
 /// Where images are kept.
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .unwrap_or_else(|| {
@@ -166,8 +175,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "{} passed, {failed} failed",
         outcome.verdicts.len() - failed
     );
-    println!("what was seen: out/xen/report.txt");
-    ensure!(passed, "jobs failed; their logs are in out/xen/");
+    let logs = options.logs();
+    println!("what was seen: {}", logs.join("report.txt").display());
+    ensure!(passed, "jobs failed; their logs are in {}", logs.display());
     Ok(())
 }
 
@@ -226,6 +236,7 @@ struct Outcome {
 
 fn run_jobs(options: &Options, chosen: &[(&Job, Tier)]) -> Result<Outcome> {
     let bar = spinner("xen");
+    let stop = Arc::new(AtomicBool::new(false));
     // First what can be refused quickly: packages, space.
     let image = image::get(&cache(), &|step| bar.set_message(format!("xen: {step}")))
         .context("making Xen's image")?;
@@ -242,13 +253,12 @@ fn run_jobs(options: &Options, chosen: &[(&Job, Tier)]) -> Result<Outcome> {
         elf32: &kernels.hvm,
         module: &module,
     };
-    let logs = root().join("out/xen");
-    if logs.exists() {
-        fs::remove_dir_all(&logs).with_context(|| format!("cannot clear {}", logs.display()))?;
-    }
-    let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot catch signals")?;
+    }
+    let logs = options.logs();
+    if logs.exists() {
+        fs::remove_dir_all(&logs).with_context(|| format!("cannot clear {}", logs.display()))?;
     }
     let lab = Lab {
         image,
@@ -329,7 +339,13 @@ impl Lab {
             module,
         };
         let began = Instant::now();
-        let machine = Machine::start(&self.image.xen(), &boot, self.accelerator, &folder)?;
+        let machine = Machine::start(
+            &self.image.xen(),
+            &boot,
+            self.accelerator,
+            &folder,
+            &self.stop,
+        )?;
         let (mut last, mut failure) = (String::new(), None);
         let finding = loop {
             if self.stop.load(Ordering::Relaxed) {
@@ -411,7 +427,13 @@ impl Lab {
             whole: START + 4 * Duration::from_secs(jobs.iter().map(|(job, _)| job.limit).sum()),
         };
         say("starting Xen");
-        let machine = Machine::start(&self.image.xen(), &boot, self.accelerator, &folder)?;
+        let machine = Machine::start(
+            &self.image.xen(),
+            &boot,
+            self.accelerator,
+            &folder,
+            &self.stop,
+        )?;
         let mut session = Session::new(&folder, limits, &self.stop, say);
         let end = session.follow(&machine.events);
         let verdicts = std::mem::take(&mut session.verdicts);

@@ -6,7 +6,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{self, Command, Stdio},
+    process::{self, Stdio},
     time::{Duration, SystemTime},
 };
 
@@ -224,7 +224,7 @@ fn make(packages: &[Package], part: &Path, say: &dyn Fn(&str)) -> Result<()> {
     let boot = root.join("boot");
     let hypervisor = packages::find(&boot, "xen-4.17-amd64.gz")
         .context("Xen's package has no hypervisor in /boot")?;
-    let xen = packages::run(Command::new("gzip").arg("-dc").arg(&hypervisor))
+    let xen = packages::run(packages::tied("gzip").arg("-dc").arg(&hypervisor))
         .context("unpacking the hypervisor")?;
     write(&part.join("xen.elf"), &xen)?;
     let vmlinuz =
@@ -243,7 +243,7 @@ fn unpack_kernel(vmlinuz: &Path, part: &Path) -> Result<()> {
     write(&packed, elf::kernel_payload(&image)?)?;
     let plain = fs::File::create(part.join("vmlinux")).context("cannot write vmlinux")?;
     packages::run(
-        Command::new("xz")
+        packages::tied("xz")
             .args(["-dc", "--single-stream"])
             .arg(&packed)
             .stdout(Stdio::from(plain)),

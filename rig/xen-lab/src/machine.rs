@@ -16,7 +16,10 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver, Sender},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver, Sender},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -89,8 +92,14 @@ pub struct Machine {
 
 impl Machine {
     /// Starts it; what com1 and com2 bring is kept in console.log and dom0.log in `logs`. After the marker `@shell`, com2
-    /// goes to standard output as it comes, until a line `@done`.
-    pub fn start(xen: &Path, boot: &Boot, accelerator: Accelerator, logs: &Path) -> Result<Self> {
+    /// goes to standard output as it comes, until a line `@done`. `stop` ends the wait for QEMU.
+    pub fn start(
+        xen: &Path,
+        boot: &Boot,
+        accelerator: Accelerator,
+        logs: &Path,
+        stop: &AtomicBool,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for QEMU's sockets")?;
         let listen = |name: &str| -> Result<UnixListener> {
             let listener = UnixListener::bind(folder.path().join(name))
@@ -111,8 +120,8 @@ impl Machine {
             .process_group(0)
             .spawn()
             .context("cannot start QEMU (setpriv and qemu-system-x86_64 are needed)")?;
-        let connected = accept(&com1, &mut child, &errors)
-            .and_then(|com1| Ok((com1, accept(&com2, &mut child, &errors)?)));
+        let connected = accept(&com1, &mut child, &errors, stop)
+            .and_then(|com1| Ok((com1, accept(&com2, &mut child, &errors, stop)?)));
         let (com1, com2) = match connected {
             Ok(both) => both,
             Err(error) => {
@@ -261,7 +270,12 @@ fn command(
 }
 
 /// QEMU's connection, or why it does not come.
-fn accept(listener: &UnixListener, child: &mut Child, errors: &Path) -> Result<UnixStream> {
+fn accept(
+    listener: &UnixListener,
+    child: &mut Child,
+    errors: &Path,
+    stop: &AtomicBool,
+) -> Result<UnixStream> {
     let started = Instant::now();
     loop {
         match listener.accept() {
@@ -274,12 +288,19 @@ fn accept(listener: &UnixListener, child: &mut Child, errors: &Path) -> Result<U
         }
         if let Some(status) = child.try_wait()? {
             bail!(
-                "QEMU ended at its start ({status}): {}",
-                last_line(errors).unwrap_or_else(|| "it said nothing".into())
+                "QEMU ended at its start ({status}): {}; its log is {}",
+                last_line(errors).unwrap_or_else(|| "it said nothing".into()),
+                errors.display()
             );
         }
+        if stop.load(Ordering::Relaxed) {
+            bail!("stopped while QEMU started");
+        }
         if started.elapsed() > Duration::from_secs(60) {
-            bail!("QEMU did not open its serial lines within 60 s");
+            bail!(
+                "QEMU did not open its serial lines within 60 s; its log is {}",
+                errors.display()
+            );
         }
         thread::sleep(Duration::from_millis(10));
     }
@@ -355,7 +376,13 @@ mod tests {
             kernel: nothing.clone(),
             module: nothing.clone(),
         };
-        let machine = Machine::start(&nothing, &boot, Accelerator::Tcg, folder.path());
+        let machine = Machine::start(
+            &nothing,
+            &boot,
+            Accelerator::Tcg,
+            folder.path(),
+            &AtomicBool::new(false),
+        );
         // QEMU may connect before it looks at the kernel; then it closes both lines and has said why.
         let said = match machine {
             Err(error) => format!("{error:#}"),

@@ -65,7 +65,7 @@ pub fn current() -> Result<Vec<Package>> {
 /// Reads Debian's package lists anew; only root may.
 pub fn update() -> Result<()> {
     ensure!(is_root(), "only root may run apt-get update");
-    run(Command::new("apt-get").arg("update")).map(|_| ())
+    run(tied("apt-get").arg("update")).map(|_| ())
 }
 
 /// A word that changes with any of the versions, for the cache's folder.
@@ -93,7 +93,7 @@ pub fn unpack(packages: &[Package], folder: &Path) -> Result<PathBuf> {
     let wanted = packages
         .iter()
         .map(|package| format!("{}={}", package.name, package.version));
-    let mut fetch = Command::new("apt-get");
+    let mut fetch = tied("apt-get");
     fetch.arg("download").args(wanted).current_dir(&debs);
     // Without it, apt warns that its own user cannot write here, and fetches as the caller all the same.
     if is_root() {
@@ -103,7 +103,7 @@ pub fn unpack(packages: &[Package], folder: &Path) -> Result<PathBuf> {
     for package in packages {
         let deb = find(&debs, &format!("{}_", package.name))
             .with_context(|| format!("apt-get download left no file of {}", package.name))?;
-        run(Command::new("dpkg").arg("-x").arg(&deb).arg(&root))
+        run(tied("dpkg").arg("-x").arg(&deb).arg(&root))
             .with_context(|| format!("unpacking {}", package.name))?;
         fs::remove_file(&deb).with_context(|| format!("cannot remove {}", deb.display()))?;
     }
@@ -124,9 +124,17 @@ pub fn find(folder: &Path, prefix: &str) -> Option<PathBuf> {
     names.pop()
 }
 
-/// Runs a program; what it wrote last is in the error.
+/// A program that ends with us, however we end.
+pub fn tied(name: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--", name]);
+    command
+}
+
+/// Runs a program of [`tied`]; what it wrote last is in the error.
 pub fn run(command: &mut Command) -> Result<Vec<u8>> {
-    let name = command.get_program().to_string_lossy().into_owned();
+    let name = command.get_args().nth(3).unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
     let done = command
         .output()
         .with_context(|| format!("cannot start {name}"))?;
@@ -168,7 +176,7 @@ fn field<'a>(record: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn output(program: &str, arguments: &[&str]) -> Result<String> {
-    let bytes = run(Command::new(program).args(arguments).env("LC_ALL", "C"))?;
+    let bytes = run(tied(program).args(arguments).env("LC_ALL", "C"))?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     ensure!(!text.trim().is_empty(), "{program} found nothing");
     Ok(text)
@@ -218,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_failed_program_is_reported_with_its_last_words() {
-        let error = run(Command::new("sh").args(["-c", "echo first >&2; echo last >&2; exit 3"]));
+        let error = run(tied("sh").args(["-c", "echo first >&2; echo last >&2; exit 3"]));
         let text = error.err().map(|error| error.to_string());
         assert!(text.is_some_and(|text| text.ends_with("last") && text.contains("exit status: 3")));
     }

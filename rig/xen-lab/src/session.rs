@@ -351,17 +351,24 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The verdicts as a table, and whether all passed.
+/// How much of what a job found its line of the table shows; the report has all of it.
+const FOUND: usize = 100;
+
+/// The verdicts as a table, and whether all passed. A failure is shown whole.
 pub fn table(verdicts: &[Verdict]) -> (String, bool) {
     let width = verdicts.iter().map(|v| v.id.len()).max().unwrap_or(0);
     let mut text = String::new();
     for verdict in verdicts {
         let word = if verdict.passed { "ok" } else { "FAILED" };
+        let found = verdict.findings.join("; ");
+        let shown: String = match verdict.passed && found.chars().count() > FOUND {
+            true => found.chars().take(FOUND).chain("…".chars()).collect(),
+            false => found,
+        };
         text += &format!(
-            "{:<width$}  {word:<6} {:>4.0} s  {}\n",
+            "{:<width$}  {word:<6} {:>4.0} s  {shown}\n",
             verdict.id,
             verdict.elapsed.as_secs_f64(),
-            verdict.findings.join("; ")
         );
     }
     (text, verdicts.iter().all(|verdict| verdict.passed))
