@@ -69,6 +69,17 @@ pub unsafe trait Platform: Sync {
     /// A kernel function ends, with no lock of the executive held: a seeded machine may let another virtual CPU run.
     fn call_ends(&self) {}
 
+    /// Nanoseconds for which the calling virtual CPU has run, neither asleep nor waiting for a processor of the host; a
+    /// seeded machine's are virtual. `None` where nobody knows: then the verifier has no figures of time.
+    fn running_time(&self) -> Option<u64> {
+        None
+    }
+
+    /// Frequency of the time stamp counter in kHz.
+    fn tsc_khz(&self) -> u64 {
+        1_000_000
+    }
+
     /// Time since the machine started, in 100 ns units; never goes back.
     fn interrupt_time(&self) -> u64;
 

@@ -50,7 +50,11 @@ pub unsafe fn entry(driver: *mut DRIVER_OBJECT, path: *mut UNICODE_STRING) -> NT
     STATUS_SUCCESS
 }
 
-unsafe extern "system" fn unload(_driver: *mut DRIVER_OBJECT) {}
+unsafe extern "system" fn unload(_driver: *mut DRIVER_OBJECT) {
+    if plays("leaves-a-dpc") {
+        cases::leaks::queue_a_dpc();
+    }
+}
 
 /// The device's extension.
 pub fn extension<'a>(device: *mut DEVICE_OBJECT) -> &'a mut Extension {

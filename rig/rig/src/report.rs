@@ -27,6 +27,8 @@ pub struct Report {
     pub nbd: Option<Nbd>,
     /// What the verifier found at the end; nothing is the aim.
     pub findings: Vec<String>,
+    /// What each driver took at most.
+    pub figures: Vec<Figures>,
     /// Whether all is well.
     pub passed: bool,
     /// The same in a line.
@@ -40,6 +42,21 @@ pub struct Driver {
     pub image: String,
     /// Bytes of the file.
     pub bytes: usize,
+}
+
+/// What a driver took at most, as far as it was seen. Nanoseconds of its processor's time, 0 for less than some 2 us.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figures {
+    /// `xenbus.sys`.
+    pub driver: String,
+    /// The longest DPC routine.
+    pub dpc_ns: u64,
+    /// The longest interrupt routine.
+    pub interrupt_ns: u64,
+    /// The longest hold of a spin lock.
+    pub lock_ns: u64,
+    /// Bytes of stack that drivers had in use when it called the kernel.
+    pub stack: u64,
 }
 
 /// A device.
@@ -155,6 +172,24 @@ impl Display for Device {
     }
 }
 
+impl Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |nanoseconds: u64| match nanoseconds {
+            0 => "< 2".to_owned(),
+            _ => nanoseconds.div_ceil(1000).to_string(),
+        };
+        write!(
+            f,
+            "{}: longest DPC {} us, interrupt {} us, spin lock held {} us, stack {} bytes",
+            self.driver,
+            time(self.dpc_ns),
+            time(self.interrupt_ns),
+            time(self.lock_ns),
+            self.stack
+        )
+    }
+}
+
 impl Display for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = bytes(self.sectors.saturating_mul(u64::from(self.sector_size)));
@@ -231,6 +266,9 @@ impl Report {
         }
         for finding in &self.findings {
             println!("verifier {finding}");
+        }
+        for figures in &self.figures {
+            println!("at most  {figures}");
         }
         println!("{}", self.verdict);
     }

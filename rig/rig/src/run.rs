@@ -145,6 +145,7 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
         None => compare(&machine, &paths, options, &interrupt, &mut report),
     };
     report.findings = machine.shut_down();
+    report.figures = figures();
     finish_trace(options)?;
     report.passed = result.is_ok() && report.findings.is_empty();
     report.verdict = match &result {
@@ -235,6 +236,18 @@ fn passed(report: &Report, elapsed: Duration) -> String {
         report.drivers.len(),
         elapsed.as_secs_f64()
     )
+}
+
+fn figures() -> Vec<report::Figures> {
+    let figures = nt_host::verifier::figures::figures().into_iter();
+    let figures = figures.map(|of| report::Figures {
+        driver: of.driver,
+        dpc_ns: of.dpc,
+        interrupt_ns: of.interrupt,
+        lock_ns: of.lock,
+        stack: of.stack,
+    });
+    figures.collect()
 }
 
 fn describe(machine: &Machine, packages: &Packages, paths: &[PathBuf], options: &Run) -> Report {

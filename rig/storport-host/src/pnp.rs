@@ -18,7 +18,7 @@ use nt_host::io::driver;
 use nt_host::io::incoming::Incoming;
 use nt_host::ke::interrupt::{self, Connection};
 use nt_host::ke::irql::{KeLowerIrql, KfRaiseIrql};
-use nt_host::ke::{time, wait};
+use nt_host::ke::{border, time, wait};
 use nt_host::pnp::bus;
 use nt_host::verifier::Rule;
 use nt_sys::storport::{
@@ -146,14 +146,14 @@ fn start(adapter: &Arc<Adapter>, resources: *const CM_RESOURCE_LIST) -> Result<(
     };
     let old = KfRaiseIrql(irql);
     // SAFETY: the miniport's own routine, called as documented.
-    let done = unsafe { initialize(adapter.extension()) };
+    let done = border::call(|| unsafe { initialize(adapter.extension()) });
     KeLowerIrql(old);
     if done == 0 {
         return Err(String::from("HwInitialize returned FALSE"));
     }
     if let Some(passive) = adapter.take_passive() {
         // SAFETY: as above.
-        if unsafe { passive(adapter.extension()) } == 0 {
+        if border::call(|| unsafe { passive(adapter.extension()) }) == 0 {
             return Err(String::from("passive initialisation returned FALSE"));
         }
     }
@@ -255,7 +255,7 @@ fn find_adapter(
     let mut argument = 0u8;
     let (config_out, again_out, argument) = (&raw mut config, &raw mut again, &raw mut argument);
     // SAFETY: the miniport's own routine, called as documented.
-    let found = unsafe {
+    let found = border::call(|| unsafe {
         find(
             adapter.extension(),
             null_mut(),
@@ -264,7 +264,7 @@ fn find_adapter(
             config_out,
             again_out,
         )
-    };
+    });
     config.AccessRanges = null_mut();
     if found != SP_RETURN_FOUND {
         return Err(format!(
@@ -337,7 +337,7 @@ unsafe extern "win64" fn service(_interrupt: *mut KINTERRUPT, context: PVOID) ->
     let adapter = unsafe { &*context.cast::<Adapter>() };
     match adapter.hw.HwInterrupt {
         // SAFETY: the miniport's own routine, called as documented.
-        Some(routine) => unsafe { routine(adapter.extension()) },
+        Some(routine) => border::call(|| unsafe { routine(adapter.extension()) }),
         None => 0,
     }
 }
@@ -364,7 +364,7 @@ fn stop(adapter: &Arc<Adapter>) {
         .filter(|_| adapter.takes_control(ScsiStopAdapter))
     {
         // SAFETY: the miniport's own routine, called as documented.
-        unsafe { control(adapter.extension(), ScsiStopAdapter, null_mut()) };
+        border::call(|| unsafe { control(adapter.extension(), ScsiStopAdapter, null_mut()) });
     }
     let object = core::mem::replace(&mut adapter.interrupt.lock().0, null_mut());
     if !object.is_null() {
@@ -381,7 +381,7 @@ fn remove(adapter: &Arc<Adapter>) {
         .filter(|_| !adapter.extension().is_null())
     {
         // SAFETY: the miniport's own routine, called as documented.
-        unsafe { free(adapter.extension()) };
+        border::call(|| unsafe { free(adapter.extension()) });
     }
     adapter.free_slots();
     adapter.free_extension();

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nt_host::ke::event::Event;
 use nt_host::ke::wait::Timeout;
-use nt_host::ke::{irql, thread, time};
+use nt_host::ke::{border, irql, thread, time};
 use nt_host::sync::{Mutex, Once};
 use nt_host::verifier::Rule;
 use nt_sys::storport::{
@@ -168,7 +168,7 @@ fn reset(adapter: &Arc<Adapter>, target: u8) {
         return;
     };
     // SAFETY: the miniport's own routine, called as documented.
-    let done = irql::at_dispatch(|| unsafe { reset_bus(adapter.extension(), 0) });
+    let done = irql::at_dispatch(|| border::call(|| unsafe { reset_bus(adapter.extension(), 0) }));
     if done == 0 {
         log("HwResetBus failed");
     }

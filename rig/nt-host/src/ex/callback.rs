@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ffi::c_void;
+use core::ops::Range;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,6 +15,7 @@ use nt_sys::{
 };
 
 use crate::exports;
+use crate::ke::border;
 use crate::ob::{self, ObjectType};
 use crate::rtl::unicode;
 use crate::sync::Mutex;
@@ -184,6 +186,21 @@ pub extern "win64" fn ExUnregisterCallback(registration: PVOID) {
     unsafe { ob::dereference(registration.object.0.cast()) };
 }
 
+/// Takes the registrations away whose routines are in an image: the routines' addresses.
+pub(crate) fn take_of(image: &Range<usize>) -> Vec<usize> {
+    let registered = REGISTERED.lock();
+    let own = registered
+        .values()
+        .map(|entry| (entry.id, entry.routine as usize));
+    let own: Vec<_> = own.filter(|(_, routine)| image.contains(routine)).collect();
+    drop(registered);
+    let unregister = |(id, routine): (usize, usize)| {
+        ExUnregisterCallback(id as PVOID);
+        routine
+    };
+    own.into_iter().map(unregister).collect()
+}
+
 /// Microsoft Learn: ExNotifyCallback.
 ///
 /// # Safety
@@ -199,7 +216,7 @@ pub unsafe extern "win64" fn ExNotifyCallback(object: PVOID, first: PVOID, secon
     };
     for entry in entries {
         // SAFETY: the driver registered this routine and context.
-        unsafe { (entry.routine)(entry.context as PVOID, first, second) };
+        border::call(|| unsafe { (entry.routine)(entry.context as PVOID, first, second) });
         entry.calls.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use nt_sys::{
     HANDLE, NTSTATUS, PVOID, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_PARAMETER,
@@ -9,6 +10,7 @@ use nt_sys::{
 };
 
 use crate::exports;
+use crate::ke::border;
 use crate::pe::Module;
 use crate::pe::modules;
 use crate::sync::Mutex;
@@ -51,8 +53,19 @@ pub fn loaded(module: &Module) {
             section_number: 0,
         };
         // SAFETY: a driver registered this routine; both arguments live on this stack.
-        unsafe { routine(&raw mut name, core::ptr::null_mut(), &raw mut info) };
+        border::call(|| unsafe { routine(&raw mut name, core::ptr::null_mut(), &raw mut info) });
     }
+}
+
+/// Takes the routines away that are in an image: their addresses.
+pub(crate) fn take_of(image: &Range<usize>) -> Vec<usize> {
+    let mut taken = Vec::new();
+    ROUTINES.lock().retain(|&routine| {
+        let is_own = image.contains(&(routine as usize));
+        taken.extend(is_own.then_some(routine as usize));
+        !is_own
+    });
+    taken
 }
 
 /// Microsoft Learn: PsSetLoadImageNotifyRoutine.

@@ -1,11 +1,14 @@
 //! Processors that come: none does after boot, so a callback only hears of those that are there.
 
-use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use nt_sys::{NTSTATUS, PROCESSOR_NUMBER, PVOID, STATUS_SUCCESS};
 
 use crate::exports;
-use crate::ke::processor;
+use crate::ke::{border, processor};
+use crate::sync::Mutex;
 
 /// `KE_PROCESSOR_CHANGE_NOTIFY_CONTEXT` (wdm.h).
 #[repr(C)]
@@ -21,6 +24,10 @@ pub type Routine = unsafe extern "win64" fn(PVOID, *mut ChangeContext, *mut NTST
 
 /// `KE_PROCESSOR_CHANGE_ADD_EXISTING`.
 const ADD_EXISTING: u32 = 1;
+/// What is registered: handle and routine.
+static REGISTERED: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+static NEXT: AtomicUsize = AtomicUsize::new(1);
+
 // KE_PROCESSOR_CHANGE_NOTIFY_STATE
 const ADD_START: i32 = 0;
 const ADD_COMPLETE: i32 = 1;
@@ -49,7 +56,7 @@ pub unsafe extern "win64" fn KeRegisterProcessorChangeCallback(
             },
         };
         // SAFETY: the driver registers this routine and context.
-        unsafe { routine(context, &raw mut change, status) };
+        border::call(|| unsafe { routine(context, &raw mut change, status) });
     };
     let existing = processor::all().len() as u32 * u32::from(flags & ADD_EXISTING != 0);
     for cpu in 0..existing {
@@ -70,16 +77,23 @@ pub unsafe extern "win64" fn KeRegisterProcessorChangeCallback(
     if outcome == ADD_FAILURE {
         return core::ptr::null_mut();
     }
-    Box::into_raw(Box::new(0u8)).cast()
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    REGISTERED.lock().push((id, routine as usize));
+    id as PVOID
 }
 
 /// Microsoft Learn: KeDeregisterProcessorChangeCallback.
-///
-/// # Safety
-/// `handle` came from [`KeRegisterProcessorChangeCallback`].
-pub unsafe extern "win64" fn KeDeregisterProcessorChangeCallback(handle: PVOID) {
-    // SAFETY: the caller's promise.
-    drop(unsafe { Box::from_raw(handle.cast::<u8>()) });
+pub extern "win64" fn KeDeregisterProcessorChangeCallback(handle: PVOID) {
+    REGISTERED.lock().retain(|(id, _)| *id != handle as usize);
+}
+
+/// Takes the callbacks away whose routines are in an image: the routines' addresses.
+pub(crate) fn take_of(image: &Range<usize>) -> Vec<usize> {
+    let mut registered = REGISTERED.lock();
+    let own = registered.iter().map(|(_, routine)| *routine);
+    let own = own.filter(|routine| image.contains(routine)).collect();
+    registered.retain(|(_, routine)| !image.contains(routine));
+    own
 }
 
 exports!(

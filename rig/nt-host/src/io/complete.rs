@@ -29,6 +29,7 @@ use trace::{Class, Event};
 use super::device::describe;
 use super::irp::{self, State};
 use crate::exports;
+use crate::ke::border;
 use crate::ke::event::KeSetEvent;
 use crate::place;
 use crate::sync::Mutex;
@@ -127,7 +128,7 @@ pub unsafe extern "win64" fn IofCallDriver(device: *mut DEVICE_OBJECT, irp: *mut
     });
     let locks = locks::held();
     // SAFETY: the driver's own routine, called as documented.
-    let status = unsafe { dispatch(device, irp) };
+    let status = border::call(|| unsafe { dispatch(device, irp) });
     locks::check(locks, dispatch as usize, "a dispatch routine");
     trace::emit(Class::Irp, || Event::IrpReturn {
         irp: place::of_data(irp),
@@ -308,7 +309,7 @@ pub(super) unsafe fn complete(irp: *mut IRP) {
                     false => unsafe { irp::location(irp) }.DeviceObject,
                 };
                 // SAFETY: the routine that the driver above set for itself.
-                let status = unsafe { routine(device, irp, context) };
+                let status = border::call(|| unsafe { routine(device, irp, context) });
                 if status == STATUS_MORE_PROCESSING_REQUIRED {
                     return;
                 }

@@ -232,7 +232,7 @@ pub unsafe extern "win64" fn IoDeleteDevice(device: *mut DEVICE_OBJECT) {
         unlink(unsafe { &mut *fields.DriverObject }, device);
     }
     // SAFETY: the creator's reference goes; others may keep the memory a while.
-    unsafe { ob::ObfDereferenceObject(device.cast()) };
+    unsafe { ob::give_up(device.cast()) };
 }
 
 fn unlink(driver: &mut DRIVER_OBJECT, device: *mut DEVICE_OBJECT) {
@@ -329,7 +329,7 @@ pub unsafe fn attached_reference(device: *mut DEVICE_OBJECT) -> *mut DEVICE_OBJE
     // SAFETY: the caller's promise.
     let top = unsafe { top(device) };
     // SAFETY: the top of a stack lives as long as it is attached, which the lock keeps so.
-    unsafe { ob::ObfReferenceObject(top.cast()) };
+    unsafe { ob::keep(top.cast()) };
     top
 }
 
@@ -342,7 +342,11 @@ pub unsafe extern "win64" fn IoGetAttachedDeviceReference(
 ) -> *mut DEVICE_OBJECT {
     demand(device, "IoGetAttachedDeviceReference");
     // SAFETY: just found to be a device object.
-    unsafe { attached_reference(device) }
+    let top = unsafe { attached_reference(device) };
+    if let Some(body) = NonNull::new(top.cast()) {
+        ob::note(body, 1);
+    }
+    top
 }
 
 /// Microsoft Learn: IoGetAttachedDevice.

@@ -15,6 +15,7 @@ use nt_sys::{
 
 use super::{complete, device};
 use crate::cm::{self, SERVICES};
+use crate::ke::border;
 use crate::ob::{self, ObjectType};
 use crate::pe::modules::{self, Module};
 use crate::sync::Mutex;
@@ -133,7 +134,7 @@ fn create(
         return Ok(object);
     };
     // SAFETY: the image's own entry point, called as documented; the path lives until the driver is unloaded.
-    let status = unsafe { entry(object, &raw mut path) };
+    let status = border::call(|| unsafe { entry(object, &raw mut path) });
     crate::ke::bugcheck::irql_at_most("DriverEntry after its return", nt_sys::PASSIVE_LEVEL);
     if !nt_success(status) {
         forget(object);
@@ -219,7 +220,7 @@ pub fn unload(service: &str) -> Result<(), String> {
         return Err(format!("{service} has no DriverUnload"));
     };
     // SAFETY: the driver's own routine, called as documented.
-    unsafe { unload(object) };
+    border::call(|| unsafe { unload(object) });
     // SAFETY: as above.
     let left = unsafe { device::of_driver(object) };
     if !left.is_empty() {

@@ -41,7 +41,7 @@ pub unsafe fn send(
     // SAFETY: the top was just referenced; the caller's promise for the rest.
     let outcome = unsafe { send_to(top, major, minor, initial, 0, fill) };
     // SAFETY: drops the reference just taken.
-    unsafe { ob::ObfDereferenceObject(top.cast()) };
+    unsafe { ob::give_up(top.cast()) };
     outcome
 }
 

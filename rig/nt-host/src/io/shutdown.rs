@@ -21,7 +21,7 @@ pub unsafe extern "win64" fn IoRegisterShutdownNotification(
     // SAFETY: the caller's promise.
     unsafe { (*device).Flags |= DO_SHUTDOWN_REGISTERED };
     // SAFETY: the caller's promise; the list keeps the reference.
-    unsafe { ob::ObfReferenceObject(device.cast()) };
+    unsafe { ob::keep(device.cast()) };
     REGISTERED.lock().push(device as usize);
     STATUS_SUCCESS
 }
@@ -40,7 +40,7 @@ pub unsafe extern "win64" fn IoUnregisterShutdownNotification(device: *mut DEVIC
     unsafe { (*device).Flags &= !DO_SHUTDOWN_REGISTERED };
     for _ in 0..gone {
         // SAFETY: drops a reference of the list.
-        unsafe { ob::ObfDereferenceObject(device.cast()) };
+        unsafe { ob::give_up(device.cast()) };
     }
 }
 
@@ -60,7 +60,7 @@ pub fn notify() {
             )
         };
         // SAFETY: drops that reference.
-        unsafe { ob::ObfDereferenceObject(device.cast()) };
+        unsafe { ob::give_up(device.cast()) };
     }
 }
 

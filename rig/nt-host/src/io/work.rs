@@ -3,6 +3,8 @@
 //! A queued item keeps its device object referenced until its routine has returned.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::ops::Range;
 use core::ptr::{NonNull, null_mut};
 
 use nt_sys::{DEVICE_OBJECT, IO_WORKITEM, IO_WORKITEM_ROUTINE, PASSIVE_LEVEL, PVOID};
@@ -11,7 +13,7 @@ use trace::Class;
 use crate::exports;
 use crate::ke::event::Event;
 use crate::ke::wait::Timeout;
-use crate::ke::{bugcheck, processor, thread};
+use crate::ke::{border, bugcheck, processor, thread};
 use crate::mm::pool;
 use crate::ob;
 use crate::place;
@@ -73,7 +75,7 @@ fn work() {
             let (driver, rva) = place::of_code(routine as usize as u64);
             trace::emit(Class::Kernel, || trace::Event::WorkRun { driver, rva });
             // SAFETY: the driver's own routine, called as documented.
-            unsafe { routine(device, context) };
+            border::call(|| unsafe { routine(device, context) });
             trace::emit(Class::Kernel, || trace::Event::WorkEnd { driver, rva });
             let after = crate::ke::irql::current();
             if after != PASSIVE_LEVEL {
@@ -84,8 +86,30 @@ fn work() {
             }
         }
         // SAFETY: drops the reference taken when the item was queued.
-        unsafe { ob::ObfDereferenceObject(device.cast()) };
+        unsafe { ob::give_up(device.cast()) };
     }
+}
+
+/// Takes the queued work items away whose routines are in an image: the routines' addresses.
+pub(crate) fn take_of(image: Range<usize>) -> Vec<usize> {
+    let mut taken = Vec::new();
+    QUEUE.lock().retain(|Queued(item)| {
+        // SAFETY: a queued item is the queue's.
+        let item = unsafe { &mut *item.as_ptr() };
+        let routine = item.routine.map_or(0, |routine| routine as usize);
+        let is_own = image.contains(&routine);
+        if is_own {
+            item.queued = false;
+            taken.push((item.device, routine));
+        }
+        !is_own
+    });
+    let give_up = |(device, routine): (*mut DEVICE_OBJECT, usize)| {
+        // SAFETY: drops the reference taken when the item was queued.
+        unsafe { ob::give_up(device.cast()) };
+        routine
+    };
+    taken.into_iter().map(give_up).collect()
 }
 
 /// Wakes a worker; before the workers start, their first look finds the item.
@@ -153,7 +177,7 @@ pub unsafe extern "win64" fn IoQueueWorkItem(
     item.routine = routine;
     item.context = context;
     // SAFETY: the caller's promise.
-    unsafe { ob::ObfReferenceObject(item.device.cast()) };
+    unsafe { ob::keep(item.device.cast()) };
     trace::emit(Class::Kernel, || {
         let address = routine.map_or(0, |routine| routine as usize as u64);
         let (driver, rva) = place::of_code(address);

@@ -91,6 +91,16 @@ pub fn of_call() -> Vec<u64> {
     frames
 }
 
+/// The drivers on the stack of the caller.
+pub fn of_here() -> Vec<u64> {
+    let mut registers = Registers::default();
+    // SAFETY: reads a register.
+    unsafe {
+        asm!("mov {}, rsp", out(reg) registers.general[RSP], options(nomem, nostack, preserves_flags))
+    };
+    walk(registers)
+}
+
 /// The stack of the driver that called the executive last on this CPU.
 pub fn of_caller() -> Vec<u64> {
     let Some(cpu) = super::processor::try_current() else {

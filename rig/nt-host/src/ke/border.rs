@@ -13,6 +13,7 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::processor::{self, Processor};
+use crate::verifier::stack;
 
 /// A processor's account, in ticks of the time stamp counter. Only its own thread changes it while it is on.
 #[derive(Default)]
@@ -105,6 +106,7 @@ impl Meter {
 /// Calls a driver: `body` is driver code.
 #[inline]
 pub fn call<R>(body: impl FnOnce() -> R) -> R {
+    let outer = stack::enter();
     let meter = &processor::current().meter;
     if meter.on.load(Relaxed) {
         meter.enter();
@@ -115,6 +117,7 @@ pub fn call<R>(body: impl FnOnce() -> R) -> R {
     if meter.on.load(Relaxed) {
         meter.leave();
     }
+    stack::resume(outer);
     result
 }
 

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nt_sys::{
@@ -133,6 +134,20 @@ fn give_way(nested: bool, code: u32, what: fmt::Arguments) -> ! {
         }
     }
     platform().halt(code)
+}
+
+/// Takes the callbacks away whose routines are in an image: the routines' addresses.
+pub(crate) fn take_callbacks_of(image: &Range<usize>) -> Vec<usize> {
+    let mut taken = Vec::new();
+    CALLBACKS.lock().retain(|callback| {
+        // SAFETY: the record is registered, hence valid.
+        let routine = unsafe { (*callback.0).CallbackRoutine };
+        let routine = routine.map_or(0, |routine| routine as usize);
+        let is_own = image.contains(&routine);
+        taken.extend(is_own.then_some(routine));
+        !is_own
+    });
+    taken
 }
 
 fn run_callbacks() {

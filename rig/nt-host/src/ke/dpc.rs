@@ -6,6 +6,8 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
@@ -21,7 +23,8 @@ use super::wait::Timeout;
 use super::{affinity, border, context, irql, poll, timer};
 use crate::exports;
 use crate::sync::Mutex;
-use crate::verifier::{Rule, locks};
+use crate::verifier::time::{self, Timed};
+use crate::verifier::{Rule, locks, stack};
 
 type Injected = Box<dyn FnOnce() + Send>;
 
@@ -166,6 +169,26 @@ pub(super) fn insert(dpc: *mut KDPC, arguments: Option<(PVOID, PVOID)>) -> bool 
     true
 }
 
+/// Takes the queued DPCs away whose routines are in an image: the routines' addresses.
+pub(crate) fn take_of(image: Range<usize>) -> Vec<usize> {
+    let mut taken = Vec::new();
+    for cpu in processor::all() {
+        let mut queue = cpu.dpcs.dpcs.lock();
+        let mut next = queue.first;
+        // SAFETY: a queued DPC is valid, and the lock is held.
+        while let Some(dpc) = unsafe { next.as_ref() } {
+            let this = next;
+            next = dpc.DpcListEntry.Flink.cast();
+            let routine = dpc.DeferredRoutine.map_or(0, |routine| routine as usize);
+            if image.contains(&routine) {
+                taken.push(routine);
+                queue.remove(this);
+            }
+        }
+    }
+    taken
+}
+
 /// Runs `body` at DISPATCH_LEVEL on virtual CPU `cpu`. Callable from any host thread.
 pub fn inject(cpu: u32, body: Box<dyn FnOnce() + Send>) {
     let cpu = processor::processor_block(cpu);
@@ -190,11 +213,13 @@ pub(super) fn drain(cpu: &Processor) {
     if cpu.pending.fetch_and(!pending::DPC, Ordering::AcqRel) & pending::DPC == 0 {
         return;
     }
-    let stack = cpu.scheduler.dpc_stack.load(Ordering::Relaxed);
+    let top = cpu.scheduler.dpc_stack.load(Ordering::Relaxed);
     cpu.in_dpc.store(true, Ordering::Relaxed);
     let argument = core::ptr::from_ref(cpu).cast_mut().cast();
     // SAFETY: the DPC stack belongs to this CPU, and DPCs do not nest.
-    unsafe { context::call_on(stack, run_batch, argument) };
+    stack::apart(cpu, || unsafe {
+        context::call_on(top, run_batch, argument)
+    });
     cpu.in_dpc.store(false, Ordering::Relaxed);
 }
 
@@ -231,6 +256,7 @@ fn run(dpc: &KDPC) {
             Event::DpcRun { driver, rva }
         });
         let locks = locks::held();
+        let outer = time::begin(processor::current(), Timed::Dpc, routine as usize);
         // SAFETY: the driver gave this routine and its arguments to KeInitializeDpc and KeInsertQueueDpc.
         border::call(|| unsafe {
             routine(
@@ -240,6 +266,7 @@ fn run(dpc: &KDPC) {
                 dpc.SystemArgument2,
             )
         });
+        time::end(processor::current(), Timed::Dpc, outer);
         trace::emit(Class::Kernel, || {
             let (driver, rva) = routine_of(Some(routine));
             Event::DpcEnd { driver, rva }

@@ -4,6 +4,8 @@
 //! `IoConnectInterruptEx` ends in [`connect`].
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ops::Range;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -16,7 +18,8 @@ use super::{border, bugcheck, irql, poll};
 use crate::exports;
 use crate::host::platform;
 use crate::sync::Mutex;
-use crate::verifier::{Rule, locks};
+use crate::verifier::time::{self, Timed};
+use crate::verifier::{Rule, locks, stack};
 
 /// Drivers that can share one vector.
 const SHARED: usize = 4;
@@ -187,6 +190,28 @@ pub unsafe fn disconnect(interrupt: *mut KINTERRUPT) {
     drop(unsafe { Box::from_raw(interrupt) });
 }
 
+/// Disconnects what is connected to routines in an image: vectors and routines.
+pub(crate) fn take_of(image: Range<usize>) -> Vec<(usize, usize)> {
+    let slots = VECTORS.iter().flat_map(|vector| &vector.connected);
+    let own = slots.filter_map(|slot| {
+        let interrupt = slot.load(Ordering::Acquire);
+        // SAFETY: what is in a slot lives until it is disconnected.
+        let connection = &unsafe { interrupt.as_ref() }?.connection;
+        let routine = connection.routine as usize;
+        let vector = usize::from(connection.vector);
+        image
+            .contains(&routine)
+            .then_some((interrupt, (vector, routine)))
+    });
+    let own: Vec<_> = own.collect();
+    let disconnect = |(interrupt, what): (*mut Interrupt, _)| {
+        // SAFETY: it was in its slot, and the driver that might disconnect it is gone.
+        unsafe { disconnect(interrupt.cast()) };
+        what
+    };
+    own.into_iter().map(disconnect).collect()
+}
+
 /// The requested vector with the highest IRQL above `level`.
 fn highest(cpu: &Processor, level: KIRQL) -> Option<u8> {
     let word = (0..4).rev().find_map(|index| {
@@ -218,7 +243,7 @@ pub(super) fn deliver(cpu: &Processor, level: KIRQL) -> bool {
     for slot in &vector.connected {
         // SAFETY: `disconnect` frees an object only after it left its slot and `running` fell to 0.
         if let Some(interrupt) = unsafe { slot.load(Ordering::Acquire).as_ref() } {
-            serve(interrupt);
+            serve(cpu, interrupt);
         }
     }
     vector.running.fetch_sub(1, Ordering::AcqRel);
@@ -246,7 +271,7 @@ fn clear_request(cpu: &Processor) {
     }
 }
 
-fn serve(interrupt: &Interrupt) {
+fn serve(cpu: &Processor, interrupt: &Interrupt) {
     let Connection {
         irql: level,
         routine,
@@ -267,10 +292,13 @@ fn serve(interrupt: &Interrupt) {
             rva,
         }
     });
-    Counters::count(&processor::current().counters.interrupts);
+    Counters::count(&cpu.counters.interrupts);
+    locks::is_of_routine(cpu);
     let locks = locks::held();
+    let outer = time::begin(cpu, Timed::Interrupt, routine as usize);
     // SAFETY: the driver connected this routine and context.
-    border::call(|| unsafe { routine(object, context) });
+    stack::apart(cpu, || border::call(|| unsafe { routine(object, context) }));
+    time::end(cpu, Timed::Interrupt, outer);
     trace::emit(Class::Kernel, || Event::InterruptEnd { vector });
     locks::check(locks, routine as usize, "an interrupt routine");
     // SAFETY: taken above.

@@ -7,9 +7,10 @@ use nt_sys::{IPI_LEVEL, KIPI_BROADCAST_WORKER, KIRQL};
 use trace::{Class, Event};
 
 use super::processor::{self, Processor, pending};
-use super::{bugcheck, irql, poll};
+use super::{border, bugcheck, irql, poll};
 use crate::exports;
 use crate::host::platform;
+use crate::verifier::stack;
 
 /// CPUs that do not come within this time (100 ns units) are stuck: 20 s.
 const TOO_LONG: u64 = 20 * 10_000_000;
@@ -57,7 +58,9 @@ pub(super) fn deliver(cpu: &Processor, level: KIRQL) -> bool {
         platform().relax();
     }
     // SAFETY: the initiator's function and argument.
-    unsafe { (call.function)(call.argument) };
+    stack::apart(cpu, || {
+        border::call(|| unsafe { (call.function)(call.argument) })
+    });
     call.done.fetch_add(1, Ordering::AcqRel);
     irql::set(level);
     true
@@ -98,7 +101,7 @@ pub unsafe extern "win64" fn KeIpiGenericCall(
     await_count(&call.arrived, count);
     call.go.store(true, Ordering::Release);
     // SAFETY: the caller's promise.
-    let result = unsafe { function(argument) };
+    let result = border::call(|| unsafe { function(argument) });
     await_count(&call.done, count);
     ACTIVE.store(null_mut(), Ordering::Release);
     irql::set(old);

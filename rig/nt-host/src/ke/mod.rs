@@ -43,6 +43,7 @@ pub use dpc::inject;
 pub use processor::processor_block;
 pub use scheduler::{cpu_main, stop};
 
+use crate::verifier;
 use processor::{Processor, pending};
 
 /// How many polls pass between two looks at the clock.
@@ -73,6 +74,10 @@ fn deliver(look_at_clock: bool) {
     let seeded = waiting & pending::CHOICE != 0;
     if seeded {
         crate::host::platform().call_ends();
+        verifier::time::look(processor::current());
+    }
+    if waiting & pending::OVERTIME != 0 {
+        verifier::time::overtime(processor::current());
     }
     let look_at_clock = look_at_clock || seeded;
     if look_at_clock {

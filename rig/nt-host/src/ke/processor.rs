@@ -29,6 +29,8 @@ pub mod pending {
     pub const RESCHEDULE: u32 = 16;
     /// The machine is seeded: polls are where it chooses. Never cleared, and no work.
     pub const CHOICE: u32 = 32;
+    /// What the processor does takes too long.
+    pub const OVERTIME: u32 = 64;
 }
 
 /// One virtual CPU.
@@ -75,6 +77,10 @@ pub struct Processor {
     pub meter: super::border::Meter,
     /// What drivers used.
     pub counters: Counters,
+    /// The account of the stack in use.
+    pub stack: crate::verifier::stack::PerCpu,
+    /// How long what it does takes.
+    pub time: crate::verifier::time::PerCpu,
 }
 
 /// What drivers used on a processor, since the start; only its own thread counts.
@@ -158,6 +164,8 @@ pub(crate) fn init(count: u32) {
             timers: super::timer::PerCpu::new(),
             meter: super::border::Meter::default(),
             counters: Counters::default(),
+            stack: crate::verifier::stack::PerCpu::new(),
+            time: crate::verifier::time::PerCpu::new(),
         });
         let this: *const Processor = &raw const *block;
         block.this = this;

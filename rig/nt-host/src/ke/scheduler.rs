@@ -18,7 +18,7 @@ use super::thread::{self, Disposition, Thread};
 use super::{border, dpc, interrupt, ipi};
 use crate::host::platform;
 use crate::sync::Mutex;
-use crate::verifier::Rule;
+use crate::verifier::{Rule, stack, time};
 
 /// How long a thread runs while others of its priority are ready, in 100 ns units: 20 ms.
 const QUANTUM: u64 = 200_000;
@@ -169,6 +169,7 @@ fn sleep(cpu: &Processor) {
     if !cpu.has_work() {
         let deadline = super::timer::next_deadline(cpu);
         border::sleep(cpu, || platform().idle(cpu.number, deadline));
+        time::slept(cpu);
     }
 }
 
@@ -185,6 +186,7 @@ fn run(cpu: &'static Processor, thread: &'static Thread) {
     scheduler.expired.store(false, Ordering::Relaxed);
     cpu.irql
         .store(thread.irql.load(Ordering::Relaxed), Ordering::Relaxed);
+    stack::start(cpu);
     let to = thread.context.load(Ordering::Relaxed);
     let number = u64::from(thread.number);
     trace::emit(Class::Kernel, || Event::Switch {
@@ -228,8 +230,10 @@ pub(super) fn switch_out(disposition: Disposition) {
         .irql
         .store(cpu.irql.load(Ordering::Relaxed), Ordering::Relaxed);
     let to = cpu.scheduler.context.load(Ordering::Relaxed);
+    let account = stack::keep();
     // SAFETY: the loop is suspended in `run`, and `to` is where.
     unsafe { context::switch(thread.context.as_ptr(), to) };
+    stack::resume(account);
 }
 
 /// Queues a suspended thread on its home CPU. Callable from any host thread.

@@ -13,7 +13,7 @@ use trace::{Class, Event};
 use super::context::{self, Context};
 use super::dispatcher::{self, Object};
 use super::stack::Stack;
-use super::{processor, scheduler};
+use super::{border, processor, scheduler};
 use crate::exports;
 use crate::ob::{self, ObjectType, handle};
 use crate::place;
@@ -169,7 +169,7 @@ extern "sysv64" fn entry(thread: *mut u8) -> ! {
     let start = unsafe { &mut *thread.start.get() }.take();
     match start {
         // SAFETY: the driver gave this routine and context to PsCreateSystemThread.
-        Some(Start::Driver(routine, context)) => unsafe { routine(context) },
+        Some(Start::Driver(routine, context)) => border::call(|| unsafe { routine(context) }),
         Some(Start::Host(body)) => body(),
         None => {}
     }

@@ -80,7 +80,10 @@ pub extern "win64" fn KeStallExecutionProcessor(microseconds: u32) {
         if interrupt_time() >= end {
             return;
         }
-        platform().relax();
+        match platform().is_seeded() {
+            true => platform().relax(),
+            false => core::hint::spin_loop(),
+        }
     }
 }
 

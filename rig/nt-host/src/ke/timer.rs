@@ -4,6 +4,8 @@
 //! not touched any more once the cancelling function has returned.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use nt_sys::{
@@ -28,7 +30,8 @@ type Key = (u64, u64);
 
 #[derive(Clone, Copy)]
 enum Entry {
-    Timer(*mut KTIMER),
+    /// A timer, and the module that set it.
+    Timer(*mut KTIMER, u32),
     Wait(*const Thread),
 }
 // SAFETY: the pointers are used under the queue's lock only, while what they point to is queued.
@@ -114,11 +117,11 @@ pub(super) fn expire(cpu: &Processor) {
         match entry.remove() {
             // SAFETY: the thread waits: `forget` removes the entry before its wait returns.
             Entry::Wait(thread) => wait::time_out(unsafe { &*thread }),
-            Entry::Timer(timer) => {
+            Entry::Timer(timer, owner) => {
                 if let Some(period) = fire(timer) {
                     let next = (due.saturating_add(period)).max(now);
                     let key = (next, SEQUENCE.fetch_add(1, Ordering::Relaxed));
-                    queue.insert(key, Entry::Timer(timer));
+                    queue.insert(key, Entry::Timer(timer, owner));
                     record(timer, key);
                 }
             }
@@ -143,6 +146,38 @@ fn fire(timer: *mut KTIMER) -> Option<u64> {
         dpc::insert(dpc, None);
     }
     (period != 0).then_some(u64::from(period) * MILLISECOND)
+}
+
+/// Takes the timers away that module `owner` set, that are in its image or whose DPC routine is: their addresses, with
+/// the DPC routines' where there is one.
+pub(crate) fn take_of(owner: u32, image: Range<usize>) -> Vec<(usize, usize)> {
+    let mut taken = Vec::new();
+    for cpu in processor::all() {
+        let mut queue = cpu.timers.queue.lock();
+        queue.retain(|_, entry| {
+            let Entry::Timer(timer, by) = *entry else {
+                return true;
+            };
+            let routine = routine_of(timer);
+            let stays =
+                by != owner && !image.contains(&(timer as usize)) && !image.contains(&routine);
+            if !stays {
+                taken.push((timer as usize, routine));
+            }
+            stays
+        });
+        cpu.timers.note_first(&queue);
+    }
+    taken
+}
+
+/// The DPC routine of a timer that is set; 0 for none.
+fn routine_of(timer: *mut KTIMER) -> usize {
+    // SAFETY: a queued timer stays valid until it is cancelled, which waits for the queue's lock.
+    let dpc = unsafe { (*timer).Dpc };
+    // SAFETY: a timer's DPC is initialised, and stays so while the timer is set.
+    let routine = unsafe { dpc.as_ref() }.and_then(|dpc| dpc.DeferredRoutine);
+    routine.map_or(0, |routine| routine as usize)
 }
 
 /// Notes in the timer where it is queued; under the queue's lock.
@@ -226,6 +261,7 @@ pub unsafe extern "win64" fn KeSetTimerEx(
     period: i32,
     dpc: *mut KDPC,
 ) -> BOOLEAN {
+    let owner = processor::caller();
     let due = time::due_in_interrupt_time(due);
     trace::emit(Class::Kernel, || Event::TimerSet {
         timer: crate::place::of_data(timer),
@@ -245,7 +281,7 @@ pub unsafe extern "win64" fn KeSetTimerEx(
         let mut queue = cpu.timers.queue.lock();
         let key = (due, SEQUENCE.fetch_add(1, Ordering::Relaxed));
         record(timer, key);
-        queue.insert(key, Entry::Timer(timer));
+        queue.insert(key, Entry::Timer(timer, owner));
         cpu.timers.note_first(&queue);
         was_set
     };

@@ -1,8 +1,10 @@
 //! The handle table of the system process.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
 
 use nt_sys::{
     HANDLE, NTSTATUS, PVOID, STATUS_INVALID_HANDLE, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
@@ -10,6 +12,7 @@ use nt_sys::{
 
 use super::ObjectType;
 use crate::exports;
+use crate::ke::processor;
 use crate::sync::Mutex;
 
 /// A handle: a multiple of four, as Windows gives them; 0 is none.
@@ -20,7 +23,12 @@ struct Table {
     next: Handle,
 }
 
-struct Entry(NonNull<c_void>);
+struct Entry {
+    body: NonNull<c_void>,
+    /// The module that opened it.
+    owner: u32,
+}
+
 // SAFETY: an entry owns a reference to an object; objects may be used from any thread.
 unsafe impl Send for Entry {}
 
@@ -48,7 +56,8 @@ pub unsafe fn open(body: NonNull<c_void>) -> Handle {
     let mut table = TABLE.lock();
     let handle = table.next;
     table.next += 4;
-    table.objects.insert(handle, Entry(body));
+    let owner = processor::try_current().map_or(0, |cpu| cpu.caller.load(Ordering::Relaxed));
+    table.objects.insert(handle, Entry { body, owner });
     handle
 }
 
@@ -58,7 +67,7 @@ pub fn reference(
     kind: Option<&'static ObjectType>,
 ) -> Result<NonNull<c_void>, HandleError> {
     let table = TABLE.lock();
-    let body = table.objects.get(&handle).ok_or(HandleError::Invalid)?.0;
+    let body = table.objects.get(&handle).ok_or(HandleError::Invalid)?.body;
     // SAFETY: the table holds a reference, so the object lives.
     let actual = unsafe { super::type_of(body) };
     if kind.is_some_and(|kind| !core::ptr::eq(kind, actual)) {
@@ -77,13 +86,22 @@ pub fn close(handle: Handle) -> Result<(), HandleError> {
         .remove(&handle)
         .ok_or(HandleError::Invalid)?;
     // SAFETY: the handle owned this reference.
-    unsafe { super::dereference(entry.0) };
+    unsafe { super::dereference(entry.body) };
     Ok(())
 }
 
-/// Handles open now; for the verifier's report at the end.
-pub fn open_count() -> usize {
-    TABLE.lock().objects.len()
+/// The open handles of a module, with the types of their objects.
+pub fn opened_by(owner: u32) -> Vec<(Handle, &'static str)> {
+    let table = TABLE.lock();
+    let own = table
+        .objects
+        .iter()
+        .filter(|(_, entry)| entry.owner == owner);
+    let described = own.map(|(&handle, entry)| {
+        // SAFETY: the table holds a reference, so the object lives.
+        (handle, unsafe { super::type_of(entry.body) }.name)
+    });
+    described.collect()
 }
 
 /// Microsoft Learn: ObReferenceObjectByHandle; a null type matches every object. IRQL PASSIVE_LEVEL.
@@ -102,6 +120,7 @@ pub unsafe extern "win64" fn ObReferenceObjectByHandle(
     let kind: Option<&'static ObjectType> = unsafe { kind.as_ref() };
     match reference(handle as Handle, kind) {
         Ok(body) => {
+            super::note(body, 1);
             // SAFETY: the caller's promise.
             unsafe { object.write(body.as_ptr()) };
             STATUS_SUCCESS

@@ -5,11 +5,15 @@
 
 pub mod handle;
 
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicIsize, Ordering};
 
 use crate::exports;
+use crate::ke::processor;
+use crate::sync::Mutex;
 
 /// A kind of object; drivers see its address as `POBJECT_TYPE`.
 #[derive(Debug)]
@@ -100,12 +104,64 @@ pub unsafe fn dereference(body: NonNull<c_void>) -> isize {
     let header = unsafe { header(body) };
     let left = header.references.fetch_sub(1, Ordering::AcqRel) - 1;
     if left == 0 {
+        REFERENCES
+            .lock()
+            .retain(|&(_, object), _| object != body.as_ptr() as usize);
         // SAFETY: the last reference is gone, so nothing uses the body; its type is the one it was made with.
         unsafe { (header.kind.delete)(body.cast()) };
         // SAFETY: the memory came from the pool, starts at the header, and is dead now.
         unsafe { crate::mm::pool::free(NonNull::from(header).cast()) };
     }
     left
+}
+
+/// Adds a reference of the executive's own, to the object of a pointer as drivers have it; null is none.
+///
+/// # Safety
+/// As for [`reference`].
+pub unsafe fn keep(object: *mut c_void) {
+    if let Some(body) = NonNull::new(object) {
+        // SAFETY: the caller's promise.
+        unsafe { reference(body) };
+    }
+}
+
+/// Drops what [`keep`] added.
+///
+/// # Safety
+/// As for [`dereference`].
+pub unsafe fn give_up(object: *mut c_void) {
+    if let Some(body) = NonNull::new(object) {
+        // SAFETY: the caller's promise.
+        unsafe { dereference(body) };
+    }
+}
+
+/// By module and object: references that the module took, less those that it gave back.
+static REFERENCES: Mutex<BTreeMap<(u32, usize), isize>> = Mutex::new(BTreeMap::new());
+
+/// The driver that calls takes references, or gives them back.
+pub(crate) fn note(body: NonNull<c_void>, references: isize) {
+    let key = (processor::caller(), body.as_ptr() as usize);
+    let mut all = REFERENCES.lock();
+    let count = all.entry(key).or_default();
+    *count += references;
+    if *count == 0 {
+        all.remove(&key);
+    }
+}
+
+/// The objects of which a module has taken more references than it gave back: address, type, how many.
+pub fn referenced_by(module: u32) -> Vec<(usize, &'static str, isize)> {
+    let all = REFERENCES.lock();
+    let own = all.range((module, 0)..=(module, usize::MAX));
+    let left = own.filter(|&(_, &count)| count > 0);
+    let described = left.filter_map(|(&(_, object), &count)| {
+        let body = NonNull::new(object as *mut c_void)?;
+        // SAFETY: an object's entries go with it, so it lives.
+        Some((object, unsafe { type_of(body) }.name, count))
+    });
+    described.collect()
 }
 
 /// Whether `body` looks like an object's body; for checks on pointers that drivers pass.
@@ -128,8 +184,11 @@ pub fn is_object(body: *mut c_void) -> bool {
 /// `object` is the body of a live object.
 pub unsafe extern "win64" fn ObfReferenceObject(object: *mut c_void) -> isize {
     match NonNull::new(object) {
-        // SAFETY: the caller's promise.
-        Some(body) => unsafe { reference(body) },
+        Some(body) => {
+            note(body, 1);
+            // SAFETY: the caller's promise.
+            unsafe { reference(body) }
+        }
         None => 0,
     }
 }
@@ -140,8 +199,11 @@ pub unsafe extern "win64" fn ObfReferenceObject(object: *mut c_void) -> isize {
 /// `object` is the body of a live object and the caller owns a reference.
 pub unsafe extern "win64" fn ObfDereferenceObject(object: *mut c_void) -> isize {
     match NonNull::new(object) {
-        // SAFETY: the caller's promise.
-        Some(body) => unsafe { dereference(body) },
+        Some(body) => {
+            note(body, -1);
+            // SAFETY: the caller's promise.
+            unsafe { dereference(body) }
+        }
         None => 0,
     }
 }

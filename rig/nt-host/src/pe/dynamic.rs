@@ -10,7 +10,7 @@ use crate::platform::PAGE_SIZE;
 use crate::sync::Mutex;
 
 /// Bytes behind the image which its thunks of this kind may use, page-aligned.
-pub const ROOM: usize = 2 * PAGE_SIZE;
+pub const ROOM: usize = 4 * PAGE_SIZE;
 
 /// The thunks of an image.
 pub struct Thunks {

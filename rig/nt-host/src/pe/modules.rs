@@ -18,11 +18,12 @@ use super::unwind::RuntimeFunction;
 use super::{LoadError, bind, detour, dynamic, insn, thunk};
 use crate::export::{self, Export};
 use crate::host::platform;
+use crate::ke::border;
 use crate::platform::PAGE_SIZE;
 use crate::sync::Mutex;
 
 /// The most images in a machine's life.
-const MOST: usize = 256;
+pub(crate) const MOST: usize = 256;
 
 /// A loaded image. It stays known after it was unloaded, so that a late call into it can be named.
 pub struct Module {
@@ -357,8 +358,9 @@ pub fn unload(module: &'static Module) {
     {
         // SAFETY: the export driver's contract: DllUnload takes nothing and answers a status.
         let unload: extern "win64" fn() -> NTSTATUS = unsafe { core::mem::transmute(address) };
-        unload();
+        border::call(|| unload());
     }
+    crate::verifier::unload::unloaded(module);
     module.unloaded.store(true, Ordering::Release);
     module.memory.revoke();
     release(&module.needs);
@@ -409,7 +411,7 @@ fn initialize_dll(module: &'static Module) -> Result<(), LoadError> {
     // SAFETY: the export driver's contract: DllInitialize takes the registry path and answers a status.
     let initialize: extern "win64" fn(*const UNICODE_STRING) -> NTSTATUS =
         unsafe { core::mem::transmute(address) };
-    match initialize(&raw const path) {
+    match border::call(|| initialize(&raw const path)) {
         status if status >= 0 => Ok(()),
         status => {
             module.initialized.store(false, Ordering::Release);

@@ -1,7 +1,7 @@
 //! Import thunks: each kernel function that a driver imports is called through a few instructions of its own.
 //!
-//! They note which module called and where its return address is, which costs two stores, compare the IRQL with the
-//! function's range, and jump on. So an exported function knows its caller (pool owners, reports), a stack walk knows
+//! They note which module called and where its return address is, which costs two stores, compare the stack in use with
+//! the most so far, the IRQL with the function's range, and jump on. So an exported function knows its caller (pool owners, reports), a stack walk knows
 //! where to start, without any guessing, and each call is checked where it is made.
 //!
 //! Where shortages are played, the thunk of a function that can lack memory asks first whether it does. When calls are
@@ -19,12 +19,15 @@ use crate::ke::border;
 use crate::ke::irql;
 use crate::ke::processor::{self, CALLER, CALLER_RSP, IRQL};
 use crate::place;
+use crate::platform::PAGE_SIZE;
 use crate::shortage::{self, Fallible};
 use crate::sync::Mutex;
 use crate::verifier::irql::{self as ranges, Checked, Range};
+use crate::verifier::stack;
 
-/// Size of a thunk in bytes.
-pub const SIZE: usize = 176;
+/// Size of a thunk in bytes: no thunk lies in two pages.
+pub const SIZE: usize = 256;
+const _: () = assert!(PAGE_SIZE.is_multiple_of(SIZE));
 
 /// How every thunk starts.
 const START: [u8; 4] = [0x65, 0xC7, 0x04, 0x25];
@@ -50,6 +53,21 @@ impl Code {
         self.emit(&IRQL.to_le_bytes());
         self.emit(&[limit, jump, 0]);
         self.at
+    }
+
+    /// Tells the verifier when drivers take more stack than ever before when this module calls.
+    fn compare_stack(&mut self, module: u32) {
+        // mov r11, gs:[ORIGIN]; sub r11, rsp; cmp r11, gs:[the module's most]: R11 carries no argument
+        self.emit(&[0x65, 0x4C, 0x8B, 0x1C, 0x25]);
+        self.emit(&stack::ORIGIN.to_le_bytes());
+        self.emit(&[0x49, 0x29, 0xE3, 0x65, 0x4C, 0x3B, 0x1C, 0x25]);
+        self.emit(&stack::deepest(module).to_le_bytes());
+        // jle over the rest; mov r10d, module; mov r11, deeper; call r11
+        self.emit(&[0x7E, 19, 0x41, 0xBA]);
+        self.emit(&module.to_le_bytes());
+        self.emit(&[0x49, 0xBB]);
+        self.emit(&(stack::deeper as *const () as u64).to_le_bytes());
+        self.emit(&[0x41, 0xFF, 0xD3]);
     }
 
     /// Makes a jump that ends at `jump` lead to here.
@@ -127,6 +145,7 @@ pub fn code(module: u32, export: &Export) -> [u8; SIZE] {
     // mov gs:[CALLER_RSP], rsp
     code.emit(&[0x65, 0x48, 0x89, 0x24, 0x25]);
     code.emit(&CALLER_RSP.to_le_bytes());
+    code.compare_stack(module);
     let checked = ranges::checked(export.name);
     let wrong = checked.map(|function| check_irql(&mut code, function.range));
     if let Some(fallible) = shortage::of(export.name) {

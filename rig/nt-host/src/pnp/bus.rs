@@ -130,7 +130,7 @@ pub unsafe fn relations(devices: &[*mut DEVICE_OBJECT]) -> Option<usize> {
     let objects = unsafe { &raw mut (*list).Objects }.cast::<*mut DEVICE_OBJECT>();
     for (index, &device) in devices.iter().enumerate() {
         // SAFETY: the caller's promise.
-        unsafe { ob::ObfReferenceObject(device.cast()) };
+        unsafe { ob::keep(device.cast()) };
         // SAFETY: the memory has room for every device.
         unsafe { *objects.wrapping_add(index) = device };
     }
@@ -329,12 +329,12 @@ impl Child {
 
 unsafe extern "win64" fn reference(context: PVOID) {
     // SAFETY: the context is a PDO.
-    unsafe { ob::ObfReferenceObject(context) };
+    unsafe { ob::keep(context) };
 }
 
 unsafe extern "win64" fn dereference(context: PVOID) {
     // SAFETY: the context is a PDO, and the caller took a reference.
-    unsafe { ob::ObfDereferenceObject(context) };
+    unsafe { ob::give_up(context) };
 }
 
 unsafe extern "win64" fn translate(

@@ -26,7 +26,7 @@ use super::resources::{self, View};
 use super::{arbiter, install, remove};
 use crate::cm;
 use crate::io::{device, driver};
-use crate::ke::bugcheck;
+use crate::ke::{border, bugcheck};
 use crate::verifier::Rule;
 
 /// Asks a bus for its children, adds the new ones and removes those that are gone.
@@ -194,7 +194,7 @@ fn add_device(service: &str, pdo: Pdo) -> Result<(), String> {
         return Err(format!("driver {service} gave no AddDevice routine"));
     };
     // SAFETY: the driver's own routine, called as documented.
-    let status = unsafe { routine(object, pdo.as_ptr()) };
+    let status = border::call(|| unsafe { routine(object, pdo.as_ptr()) });
     bugcheck::irql_at_most("AddDevice after its return", PASSIVE_LEVEL);
     if !nt_success(status) {
         return Err(format!("AddDevice of {service} failed with {status:#010x}"));

@@ -146,7 +146,7 @@ pub(super) fn plug(functions: Vec<PciFunction>) -> Option<NodeId> {
         bus::create(root_driver, root_device(root, number, id))?;
     }
     // SAFETY: the node holds a reference of its own.
-    unsafe { ob::ObfReferenceObject(root.cast()) };
+    unsafe { ob::keep(root.cast()) };
     // SAFETY: referenced just now.
     let mut node = Node::new(
         None,

@@ -240,7 +240,7 @@ impl Pdo {
             )
         };
         // SAFETY: drops the reference just taken.
-        unsafe { ob::ObfDereferenceObject(top.cast()) };
+        unsafe { ob::give_up(top.cast()) };
         outcome
     }
 
@@ -264,7 +264,7 @@ impl Pdo {
     /// Gives back the reference.
     pub fn release(self) {
         // SAFETY: each PDO of the PnP manager carries one reference, given back here.
-        unsafe { ob::ObfDereferenceObject(self.as_ptr().cast()) };
+        unsafe { ob::give_up(self.as_ptr().cast()) };
     }
 
     fn answer(self, outcome: Outcome) -> Option<Answer> {

@@ -9,11 +9,8 @@ use super::node::{self, NodeId, State};
 use super::remove;
 use super::resources::Given;
 use crate::io::{complete, driver, shutdown};
-use crate::ke::thread;
-use crate::mm::{address, mdl, pool};
 use crate::ob::handle;
-use crate::pe::modules::{self, Module};
-use crate::verifier::{Rule, mdls};
+use crate::verifier::{Rule, unload};
 
 /// One device of the tree, parents before children.
 #[derive(Clone, Debug)]
@@ -111,9 +108,9 @@ pub struct Leaks {
     pub refusals: Vec<String>,
     /// IRPs that drivers never completed.
     pub irps: Vec<String>,
-    /// Pool, pages, mappings and threads that drivers left behind, by driver.
+    /// What drivers left behind when they were unloaded, or have not given back.
     pub left: Vec<String>,
-    /// Handles that are still open.
+    /// Handles of the executive's own that are still open.
     pub handles: usize,
 }
 
@@ -136,44 +133,6 @@ impl Leaks {
         }
         lines
     }
-}
-
-/// What a driver has not given back, a line each.
-fn left_by(module: &Module) -> Vec<String> {
-    let (id, name) = (module.id, &module.name);
-    let pool = pool::allocations(id).into_iter();
-    let pool = pool.filter(|left| !mdls::is(left.address, mdls::Step::Made));
-    let pool = pool.map(|left| {
-        let (size, tag, at) = (left.size, pool::tag_text(left.tag), left.address);
-        format!(
-            "{}: {name} left {size} bytes of pool with tag {tag} at {at:#x}",
-            Rule::PoolLeak
-        )
-    });
-    let mappings = address::io_mappings(id).into_iter().map(|left| {
-        let (size, at) = (left.size, left.address);
-        format!(
-            "{}: {name} left {size:#x} bytes of I/O space mapped at {at:#x}",
-            Rule::IoSpaceLeak
-        )
-    });
-    let mut lines: Vec<String> = pool.chain(mappings).collect();
-    lines.extend(mdls::left_by(module));
-    match mdl::pages_of(id) {
-        0 => {}
-        pages => lines.push(format!(
-            "{}: {name} left {pages} pages allocated for MDLs",
-            Rule::MdlLeak
-        )),
-    }
-    match thread::count_of(id) {
-        0 => {}
-        threads => lines.push(format!(
-            "{}: {name} left {threads} threads running",
-            Rule::ThreadLeak
-        )),
-    }
-    lines
 }
 
 /// Shutdown notification, removal of the whole tree, unloading. On the manager's thread.
@@ -201,7 +160,7 @@ pub(super) fn tear_down() -> Leaks {
             leaks.refusals.push(why);
         }
     }
-    leaks.left = modules::all().flat_map(left_by).collect();
-    leaks.handles = handle::open_count();
+    leaks.left = unload::take();
+    leaks.handles = handle::opened_by(0).len();
     leaks
 }

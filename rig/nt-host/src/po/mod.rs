@@ -22,7 +22,7 @@ use nt_sys::{
 use crate::exports;
 use crate::io::complete::IofCallDriver;
 use crate::io::{device, irp, request};
-use crate::ke::{bugcheck, irql, thread};
+use crate::ke::{border, bugcheck, irql, thread};
 use crate::mm::pool;
 use crate::ob;
 use crate::pnp::node::{self, NodeId, State};
@@ -61,7 +61,7 @@ pub unsafe extern "win64" fn PoRequestPowerIrp(
     let memory = pool::allocate(size_of::<Wanted>(), *b"PoIr");
     let (false, Some(memory)) = (power.is_null(), memory) else {
         // SAFETY: drops the reference just taken.
-        unsafe { ob::ObfDereferenceObject(top.cast()) };
+        unsafe { ob::give_up(top.cast()) };
         return STATUS_INSUFFICIENT_RESOURCES;
     };
     let wanted = memory.cast::<Wanted>();
@@ -135,7 +135,7 @@ unsafe extern "win64" fn done(
     let mut status = unsafe { (*power).IoStatus };
     if let Some(routine) = routine {
         // SAFETY: the driver's own routine, called as documented.
-        unsafe { routine(device, minor, state, context, &raw mut status) };
+        border::call(|| unsafe { routine(device, minor, state, context, &raw mut status) });
     }
     // SAFETY: its location above the stack is given up.
     unsafe { irp::skip(power) };
@@ -144,7 +144,7 @@ unsafe extern "win64" fn done(
     // SAFETY: allocated by PoRequestPowerIrp.
     unsafe { pool::free(memory.cast()) };
     // SAFETY: referenced by PoRequestPowerIrp.
-    unsafe { ob::ObfDereferenceObject(top.cast()) };
+    unsafe { ob::give_up(top.cast()) };
     STATUS_MORE_PROCESSING_REQUIRED
 }
 

@@ -11,17 +11,17 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use nt_sys::KIRQL;
 
-use super::Rule;
+use super::{Rule, time};
 use crate::ke::backtrace;
 use crate::ke::processor::{self, Processor};
 use crate::sync::Mutex;
 
 /// Locks that a processor holds at once; further ones are not followed.
-const DEPTH: usize = 16;
+pub const DEPTH: usize = 16;
 /// Edges that a processor remembers.
 const SEEN: usize = 64;
 
@@ -30,6 +30,10 @@ struct Held {
     lock: AtomicUsize,
     /// The lowest IRQL at which it may be held.
     irql: AtomicU8,
+    /// By which module.
+    owner: AtomicU32,
+    /// Since when, see [`all_held`].
+    since: AtomicU64,
 }
 
 impl Held {
@@ -37,6 +41,8 @@ impl Held {
         Self {
             lock: AtomicUsize::new(0),
             irql: AtomicU8::new(0),
+            owner: AtomicU32::new(0),
+            since: AtomicU64::new(0),
         }
     }
 
@@ -51,6 +57,14 @@ impl Held {
     fn set(&self, lock: usize, irql: KIRQL) {
         self.lock.store(lock, Ordering::Relaxed);
         self.irql.store(irql, Ordering::Relaxed);
+    }
+
+    fn be(&self, other: &Self) {
+        self.set(other.lock(), other.irql());
+        let owner = other.owner.load(Ordering::Relaxed);
+        self.owner.store(owner, Ordering::Relaxed);
+        let since = other.since.load(Ordering::Relaxed);
+        self.since.store(since, Ordering::Relaxed);
     }
 }
 
@@ -89,6 +103,9 @@ pub fn taken(cpu: &Processor, lock: usize, irql: KIRQL, waited: bool) {
     }
     if let Some(place) = locks.held.get(count) {
         place.set(lock, irql);
+        place.since.store(time::stamp(cpu), Ordering::Relaxed);
+        let owner = cpu.caller.load(Ordering::Relaxed);
+        place.owner.store(owner, Ordering::Relaxed);
     }
     locks.count.store(count + 1, Ordering::Relaxed);
 }
@@ -105,9 +122,36 @@ pub fn given_back(cpu: &Processor, lock: usize) {
     let Some(at) = held.iter().rposition(|held| held.lock() == lock) else {
         return;
     };
-    for index in at + 1..held.len() {
-        held[index - 1].set(held[index].lock(), held[index].irql());
+    let since = held[at].since.load(Ordering::Relaxed);
+    if since != 0 {
+        time::held(cpu, held[at].owner.load(Ordering::Relaxed), since);
     }
+    for index in at + 1..held.len() {
+        held[index - 1].be(&held[index]);
+    }
+}
+
+/// The lock that was taken last is held around a routine of a driver, whose time is looked at itself.
+#[inline]
+pub fn is_of_routine(cpu: &Processor) {
+    let count = cpu.locks.count.load(Ordering::Relaxed);
+    if let Some(held) = count.checked_sub(1).and_then(|at| cpu.locks.held.get(at)) {
+        held.since.store(0, Ordering::Relaxed);
+    }
+}
+
+/// The locks that a processor holds, and since when, in units of [`time::clock`]; 0 for those whose time is their
+/// routine's.
+pub fn all_held(cpu: &Processor) -> impl Iterator<Item = (usize, u64)> {
+    let count = cpu.locks.count.load(Ordering::Relaxed);
+    let held = cpu.locks.held.iter().take(count);
+    held.map(|held| (held.lock(), held.since.load(Ordering::Relaxed)))
+}
+
+/// The module that took a lock which a processor holds.
+pub fn owner(cpu: &Processor, lock: usize) -> Option<u32> {
+    let held = cpu.locks.held.iter().find(|held| held.lock() == lock)?;
+    Some(held.owner.load(Ordering::Relaxed))
 }
 
 /// Whether the processor holds `lock`, as far as it is followed.

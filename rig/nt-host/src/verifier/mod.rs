@@ -2,15 +2,19 @@
 //!
 //! ```text
 //!   ke, mm, io, ob, storport-host ── Rule::X.breach(what) ──▶ bug check: rule, driver, what, symbolised stack ──▶ exit
-//!   unload, end of a run ─────────── findings::add(rule, …) ─▶ lines of the report: what a driver left behind
+//!   unload of an image ───────────── unload: what it left behind ─▶ lines of the report
 //! ```
 //!
 //! It is always on. [`rules`] is the one table of them; docs/TESTING.md shows it to people.
 
+pub mod figures;
 pub mod irql;
 pub mod locks;
 pub mod mdls;
 pub mod rules;
+pub mod stack;
+pub mod time;
+pub(crate) mod unload;
 
 use core::fmt;
 use core::sync::atomic::Ordering;

@@ -53,6 +53,10 @@ rules! {
             "a system thread ends at another IRQL than PASSIVE_LEVEL"
         WaitInDpc "wait-in-dpc" 0xc4
             "a DPC or interrupt routine waits"
+        DpcTime "dpc-time" 0x133
+            "a DPC routine runs for 100 ms of its processor's time"
+        InterruptTime "interrupt-time" 0x133
+            "an interrupt routine runs for 100 ms of its processor's time"
     }
     "Pool" {
         PoolNotAllocated "pool-not-allocated" 0xc2
@@ -87,6 +91,8 @@ rules! {
             "a thread is given a priority that does not exist"
         StackOverflow "stack-overflow" 0x7f
             "a driver uses more stack than a thread or a DPC has"
+        StackLimit "stack-limit" 0x7f
+            "drivers together use more of a stack than the 24 KiB that Windows gives"
         RemoveLock "remove-lock" 0xc4
             "a remove lock is released more often than acquired, or with a wrong tag"
     }
@@ -103,6 +109,8 @@ rules! {
             "a spin lock is acquired by the functions of one kind, and released or waited for by those of another"
         LockStuck "lock-stuck" 0xea
             "a spin lock is waited for without end"
+        LockTime "lock-time" 0xc4
+            "a spin lock is held for 100 ms of its processor's time"
         LockOrder "lock-order" 0xc4
             "two spin locks are acquired in one order here and in the other there"
         LockHeldAtReturn "lock-held-at-return" 0xc4
@@ -186,7 +194,19 @@ rules! {
         ThreadLeak "thread-leak" 0xc4
             "a driver is unloaded and leaves a system thread running"
         HandleLeak "handle-leak" 0xc4
-            "drivers are unloaded and leave a handle open"
+            "a driver is unloaded and leaves a handle open"
+        ReferenceLeak "reference-leak" 0xc4
+            "a driver is unloaded and leaves an object referenced"
+        TimerLeak "timer-leak" 0xc4
+            "a driver is unloaded and leaves a timer set"
+        DpcLeak "dpc-leak" 0xc4
+            "a driver is unloaded and leaves a DPC queued"
+        WorkItemLeak "work-item-leak" 0xc4
+            "a driver is unloaded and leaves a work item queued"
+        InterruptLeak "interrupt-leak" 0xc4
+            "a driver is unloaded and leaves an interrupt connected"
+        CallbackLeak "callback-leak" 0xc4
+            "a driver is unloaded and leaves a callback registered"
     }
     "Storport" {
         SrbInvalid "srb-invalid" 0xc4

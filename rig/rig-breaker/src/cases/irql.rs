@@ -34,6 +34,7 @@ pub const CASES: &[Case] = &[
     ("lowers-up", |_| KeLowerIrql(DISPATCH_LEVEL)),
     ("lowers-in-a-dpc", |_| defer(lowers)),
     ("waits-in-a-dpc", |_| defer(waits)),
+    ("stalls-in-a-dpc", |_| defer(stalls)),
     ("raises-in-a-dispatch-routine", |device| {
         send(device, raises);
     }),
@@ -54,6 +55,10 @@ pub const CASES: &[Case] = &[
 
 unsafe extern "system" fn lowers(_: *mut KDPC, _: PVOID, _: PVOID, _: PVOID) {
     KeLowerIrql(PASSIVE_LEVEL);
+}
+
+unsafe extern "system" fn stalls(_: *mut KDPC, _: PVOID, _: PVOID, _: PVOID) {
+    KeStallExecutionProcessor(1_000_000);
 }
 
 unsafe extern "system" fn waits(_: *mut KDPC, _: PVOID, _: PVOID, _: PVOID) {

@@ -21,6 +21,12 @@ pub const CASES: &[Case] = &[
         extension(device).lock = 2;
         KeAcquireSpinLockRaiseToDpc(&raw mut extension(device).lock);
     }),
+    ("holds-a-lock-for-a-second", |_| {
+        let lock = lock();
+        let old = KeAcquireSpinLockRaiseToDpc(lock);
+        KeStallExecutionProcessor(1_000_000);
+        KeReleaseSpinLock(lock, old);
+    }),
     ("acquires-in-two-orders", |_| {
         let (first, second) = (lock(), lock());
         for [outer, inner] in [[first, second], [second, first]] {

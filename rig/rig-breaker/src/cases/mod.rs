@@ -3,7 +3,7 @@
 mod devices;
 mod irps;
 mod irql;
-mod leaks;
+pub mod leaks;
 mod locks;
 mod memory;
 mod objects;
@@ -68,6 +68,14 @@ fn thread(routine: KSTART_ROUTINE) -> HANDLE {
         null_mut(),
     );
     handle
+}
+
+/// The running thread's object.
+fn current_thread() -> PVOID {
+    let thread: PVOID;
+    // SAFETY: on x64 the current thread stands at gs:[0x188].
+    unsafe { core::arch::asm!("mov {}, gs:[0x188]", out(reg) thread) };
+    thread
 }
 
 /// Lets others run for so many milliseconds.

@@ -40,11 +40,11 @@ pub const CASES: &[Case] = &[
     ("overflows-its-stack", |_| {
         deep(0);
     }),
+    ("uses-25-kilobytes-of-stack", |_| {
+        calls_from_below(50);
+    }),
     ("sets-priority-0", |_| {
-        let thread: PVOID;
-        // SAFETY: on x64 the current thread stands at gs:[0x188].
-        unsafe { core::arch::asm!("mov {}, gs:[0x188]", out(reg) thread) };
-        KeSetPriorityThread(thread, 0);
+        KeSetPriorityThread(current_thread(), 0);
     }),
     ("releases-a-remove-lock-too-often", |_| {
         let mut lock = IO_REMOVE_LOCK::zeroed();
@@ -57,6 +57,18 @@ pub const CASES: &[Case] = &[
 
 fn wait(event: *mut KEVENT) {
     KeWaitForSingleObject(event.cast(), Executive, KernelMode, 0, core::ptr::null());
+}
+
+/// Calls the kernel with so many frames of half a kilobyte on the stack.
+fn calls_from_below(frames: u64) -> u64 {
+    let frame = core::hint::black_box([frames; 64]);
+    match frames {
+        0 => ExFreePool(object::<u64>().cast()),
+        _ => {
+            calls_from_below(frames - 1);
+        }
+    }
+    frame[0]
 }
 
 /// Needs more stack than there is.

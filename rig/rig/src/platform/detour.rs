@@ -10,7 +10,7 @@ use nt_host::platform::PAGE_SIZE;
 
 use nt_host::ke::border;
 
-use super::{fault, seeded, vcpu};
+use super::{Linux, fault, seeded, vcpu};
 
 /// "no such hypercall" (xen/errno.h).
 const ENOSYS: i64 = 38;
@@ -145,7 +145,7 @@ extern "sysv64" fn spin() {
     border::serve(|| {
         nt_host::ke::interrupted();
         if let Some(world) = seeded::world() {
-            world.spin();
+            world.spin(!fault::machine().is_some_and(Linux::is_suspended));
         }
     });
 }

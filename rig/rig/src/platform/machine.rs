@@ -62,8 +62,12 @@ unsafe impl Machine for Linux {
         self.clock.wall_nanoseconds()
     }
 
-    fn relax(&self, _vcpu: u32) {
-        nt_host::Platform::relax(self);
+    fn relax(&self, vcpu: u32) {
+        match (self.world, self.vcpus.get(vcpu as usize)) {
+            (Some(world), _) => world.spin(false),
+            (None, Some(vcpu)) => vcpu.rest(),
+            (None, None) => {}
+        }
     }
 
     fn shutdown(&self, vcpu: Option<u32>, reason: u32) {

@@ -111,6 +111,11 @@ impl Linux {
         let _ = self.xen.set(Arc::clone(xen));
     }
 
+    /// Whether Xen does not let the guest run, which the rig's virtual CPUs do not keep.
+    fn is_suspended(&self) -> bool {
+        self.xen().is_some_and(Xen::is_suspended)
+    }
+
     fn xen(&self) -> Option<&Xen> {
         self.xen.get().map(Arc::as_ref)
     }
@@ -195,7 +200,7 @@ unsafe impl nt_host::Platform for Linux {
 
     fn relax(&self) {
         match self.world {
-            Some(world) => world.spin(),
+            Some(world) => world.spin(!self.is_suspended()),
             None => std::thread::yield_now(),
         }
     }
@@ -208,6 +213,17 @@ unsafe impl nt_host::Platform for Linux {
         if let Some(world) = self.world {
             world.call();
         }
+    }
+
+    fn running_time(&self) -> Option<u64> {
+        Some(match self.world {
+            Some(world) => world.ran(),
+            None => vcpu::ran(libc::CLOCK_THREAD_CPUTIME_ID),
+        })
+    }
+
+    fn tsc_khz(&self) -> u64 {
+        self.clock.tsc_khz()
     }
 
     fn interrupt_time(&self) -> u64 {

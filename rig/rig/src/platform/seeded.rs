@@ -96,6 +96,8 @@ struct Actor {
     cpu: Option<u32>,
     state: State,
     kicked: bool,
+    /// Nanoseconds for which it has run.
+    ran: u64,
     bell: Option<Box<dyn Bell>>,
     /// Where it continues.
     context: Box<AtomicPtr<u8>>,
@@ -153,6 +155,7 @@ impl World {
             cpu: None,
             state: State::Ready,
             kicked: false,
+            ran: 0,
             bell: None,
             context: Box::default(),
         };
@@ -189,6 +192,7 @@ impl World {
             cpu,
             state: State::Ready,
             kicked: false,
+            ran: 0,
             bell,
             context: Box::new(AtomicPtr::new(context)),
         });
@@ -197,6 +201,12 @@ impl World {
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For how many nanoseconds the running actor has run.
+    pub fn ran(&self) -> u64 {
+        let stage = self.stage();
+        stage.actors[stage.running].ran
     }
 
     /// How many turns there were.
@@ -213,6 +223,8 @@ impl World {
     pub fn call(&self) {
         self.time.pass(CALL);
         let mut stage = self.stage();
+        let running = stage.running;
+        stage.actors[running].ran += CALL;
         let stay = stage.random.below(self.patience) != 0;
         drop(stage);
         if !stay {
@@ -222,9 +234,14 @@ impl World {
         }
     }
 
-    /// A turn of a spin loop: others first.
-    pub fn spin(&self) {
+    /// A turn of a spin loop: others first. `runs`: as far as Xen is concerned, the actor runs.
+    pub fn spin(&self, runs: bool) {
         self.time.pass(SPIN);
+        if runs {
+            let mut stage = self.stage();
+            let running = stage.running;
+            stage.actors[running].ran += SPIN;
+        }
         self.turn(false);
     }
 

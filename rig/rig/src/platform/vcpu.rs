@@ -6,11 +6,12 @@
 use std::cell::Cell;
 use std::io;
 use std::num::NonZero;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nt_host::ke;
+use nt_host::verifier::time::Watcher;
 
 use super::{Linux, fault};
 
@@ -26,6 +27,8 @@ pub struct Vcpu {
     state: AtomicU32,
     /// The host thread, 0 while there is none.
     thread: AtomicI32,
+    /// It waits inside of the hypervisor.
+    rests: AtomicBool,
     /// How long it looks whether it is kicked before it sleeps.
     patience: Duration,
 }
@@ -44,6 +47,7 @@ impl Vcpu {
         Self {
             state: AtomicU32::new(RUNNING),
             thread: AtomicI32::new(0),
+            rests: AtomicBool::new(false),
             patience: if alone { PATIENCE } else { Duration::ZERO },
         }
     }
@@ -56,6 +60,22 @@ impl Vcpu {
             let process = unsafe { libc::getpid() };
             // SAFETY: takes numbers only. A thread that has ended meanwhile is an error without effect.
             unsafe { libc::syscall(libc::SYS_tgkill, process, thread, fault::NUDGE) };
+        }
+    }
+
+    /// Waits inside of the hypervisor for a moment.
+    pub fn rest(&self) {
+        self.rests.store(true, Ordering::Relaxed);
+        std::thread::yield_now();
+        self.rests.store(false, Ordering::Relaxed);
+    }
+
+    /// For how many nanoseconds its thread has run; 0 while there is none.
+    fn ran(&self) -> u64 {
+        match self.thread.load(Ordering::Acquire) {
+            0 => 0,
+            // linux/posix-timers.h: MAKE_THREAD_CPUCLOCK(tid, CPUCLOCK_SCHED).
+            thread => ran((!thread << 3) | 6),
         }
     }
 
@@ -115,6 +135,19 @@ impl Vcpu {
     }
 }
 
+/// What a clock of a thread's running time says, in nanoseconds; 0 for a thread that has ended.
+pub fn ran(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: writes to a place of ours.
+    match unsafe { libc::clock_gettime(clock, &raw mut time) } {
+        0 => time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64,
+        _ => 0,
+    }
+}
+
 thread_local! {
     static CURRENT: Cell<Option<u32>> = const { Cell::new(None) };
     /// The CPU whose block the GS base points to.
@@ -153,8 +186,24 @@ const LONG: u32 = 10;
 pub fn watch(machine: &'static Linux) -> io::Result<()> {
     let watch = move || {
         let mut seen = vec![(0, 0); machine.vcpus.len()];
+        let mut watchers: Vec<_> = machine
+            .vcpus
+            .iter()
+            .map(|_| (Watcher::default(), 0))
+            .collect();
         loop {
             std::thread::sleep(WATCH);
+            let waits = machine.is_suspended();
+            for (cpu, (vcpu, (watcher, before))) in
+                (0..).zip(machine.vcpus.iter().zip(&mut watchers))
+            {
+                let now = vcpu.ran();
+                let ran = now.saturating_sub(std::mem::replace(before, now));
+                let counts = !waits && !vcpu.rests.load(Ordering::Relaxed);
+                if watcher.look(cpu, if counts { ran } else { 0 }) {
+                    vcpu.nudge();
+                }
+            }
             for (cpu, (vcpu, (polls, looks))) in (0..).zip(machine.vcpus.iter().zip(&mut seen)) {
                 let block = ke::processor_block(cpu);
                 let now = block.polls.load(Ordering::Relaxed);

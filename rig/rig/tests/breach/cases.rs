@@ -77,6 +77,13 @@ pub const CASES: &[Case] = &[
         "returns from a DPC routine at IRQL 0",
     ),
     case("waits-in-a-dpc", WaitInDpc, "waits in a DPC"),
+    case("stalls-in-a-dpc", DpcTime, "runs a DPC routine for 100 ms"),
+    posed(
+        "stalls-in-an-interrupt",
+        InterruptTime,
+        "runs an interrupt routine for 100 ms",
+    ),
+    case("holds-a-lock-for-a-second", LockTime, "for 100 ms"),
     posed(
         "raises-in-an-interrupt",
         IrqlAfterInterrupt,
@@ -128,6 +135,11 @@ pub const CASES: &[Case] = &[
         "beyond its limit 1",
     ),
     case("sets-priority-0", ThreadPriority, "with priority 0"),
+    case(
+        "uses-25-kilobytes-of-stack",
+        StackLimit,
+        "bytes of stack, with the drivers that called it",
+    ),
     case(
         "releases-a-remove-lock-too-often",
         RemoveLock,
@@ -403,10 +415,27 @@ pub const CASES: &[Case] = &[
     finding("leaves-pages-locked", MdlLockLeak, "left 1 pages of MDL"),
     finding("leaves-pages-mapped", MdlMapLeak, "left 1 pages of MDL"),
     finding("leaks-a-thread", ThreadLeak, "1 threads running"),
-    // Nobody knows whose handle it is.
+    finding("leaks-a-handle", HandleLeak, "to a Thread open"),
+    finding(
+        "leaks-a-reference",
+        ReferenceLeak,
+        "1 reference to the Thread",
+    ),
+    finding("leaves-a-timer", TimerLeak, "left timer"),
+    finding("leaves-a-dpc", DpcLeak, "a DPC queued, rig-breaker.sys!"),
+    finding("leaves-a-work-item", WorkItemLeak, "a work item queued"),
+    finding(
+        "leaves-a-callback",
+        CallbackLeak,
+        "a callback for processors",
+    ),
     Case {
         is_posed: true,
-        ..finding("leaks-a-handle", HandleLeak, "handles are still open")
+        ..finding(
+            "leaves-an-interrupt",
+            InterruptLeak,
+            "vector 0x51 connected",
+        )
     },
     case(
         "overflows-its-stack",

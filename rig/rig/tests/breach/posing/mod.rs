@@ -12,12 +12,12 @@ use nt_host::io::complete::{IofCallDriver, IofCompleteRequest};
 use nt_host::io::device::IoCreateDevice;
 use nt_host::io::{driver, irp};
 use nt_host::ke::interrupt::{self, Connection};
-use nt_host::ke::{irql, processor, thread};
+use nt_host::ke::{irql, processor, thread, time};
 use nt_host::pe::modules;
 use nt_host::pnp::PciFunction;
 use nt_sys::{
-    DEVICE_OBJECT, DISPATCH_LEVEL, FILE_DEVICE_UNKNOWN, IRP, IRP_MJ_READ, KINTERRUPT, NTSTATUS,
-    PVOID, SL_PENDING_RETURNED, STATUS_PENDING, STATUS_SUCCESS,
+    DEVICE_OBJECT, DISPATCH_LEVEL, FILE_DEVICE_UNKNOWN, IRP, IRP_MJ_READ, KINTERRUPT,
+    KSERVICE_ROUTINE, NTSTATUS, PVOID, SL_PENDING_RETURNED, STATUS_PENDING, STATUS_SUCCESS,
 };
 
 /// What the case needs of the machine before its devices start: its PCI functions.
@@ -28,13 +28,15 @@ pub fn prepare(case: &str) -> Vec<PciFunction> {
 /// Plays the case when the devices are started, if it is one of these.
 pub fn play(case: &str) {
     match case {
-        "raises-in-an-interrupt" => on_thread(|| {
-            connect();
-            interrupt::raise(0, VECTOR);
-            irql::KeLowerIrql(irql::KfRaiseIrql(1));
+        "raises-in-an-interrupt" => on_thread(|| interrupt_with(raises)),
+        "leaves-an-interrupt" => on_thread(|| {
+            let breaker = modules::by_name("rig-breaker.sys").expect("the breaker is loaded");
+            let routine = breaker.entry().expect("an entry point");
+            // SAFETY: it is never called.
+            let _ = connect(unsafe { std::mem::transmute::<usize, KSERVICE_ROUTINE>(routine) });
         }),
         "releases-an-interrupts-lock-below-it" => on_thread(|| {
-            let interrupt = connect();
+            let interrupt = connect(raises);
             // SAFETY: the interrupt is connected.
             let old = unsafe { interrupt::KeAcquireInterruptSpinLock(interrupt) };
             processor::current()
@@ -45,11 +47,11 @@ pub fn play(case: &str) {
         }),
         "lowers-with-an-interrupts-lock" => on_thread(|| {
             // SAFETY: the interrupt is connected.
-            unsafe { interrupt::KeAcquireInterruptSpinLock(connect()) };
+            unsafe { interrupt::KeAcquireInterruptSpinLock(connect(raises)) };
             irql::KeLowerIrql(DISPATCH_LEVEL);
         }),
         "acquires-an-interrupts-lock-twice" => on_thread(|| {
-            let interrupt = connect();
+            let interrupt = connect(raises);
             for _ in 0..2 {
                 // SAFETY: the interrupt is connected; that the lock is held is the case.
                 unsafe { interrupt::KeAcquireInterruptSpinLock(interrupt) };
@@ -57,6 +59,7 @@ pub fn play(case: &str) {
         }),
         "keeps-an-srb-while-stopped" | "transfers-too-little" => miniport::read(),
         "writes-a-completed-srb" => miniport::write_completed(),
+        "stalls-in-an-interrupt" => on_thread(|| interrupt_with(stalls)),
         "completes-what-another-has" => on_thread(complete_anothers),
         _ => {}
     }
@@ -75,15 +78,26 @@ pub fn on_thread(body: impl FnOnce() + Send + 'static) {
 
 const VECTOR: u8 = 0x51;
 
-fn connect() -> *mut KINTERRUPT {
+fn connect(routine: KSERVICE_ROUTINE) -> *mut KINTERRUPT {
     let connected = interrupt::connect(Connection {
         vector: VECTOR,
         irql: interrupt::irql_of(VECTOR),
-        routine: raises,
+        routine,
         context: null_mut(),
         lock: null_mut(),
     });
     connected.expect("a free place at the vector")
+}
+
+fn interrupt_with(routine: KSERVICE_ROUTINE) {
+    connect(routine);
+    interrupt::raise(0, VECTOR);
+    irql::KeLowerIrql(irql::KfRaiseIrql(1));
+}
+
+unsafe extern "win64" fn stalls(_: *mut KINTERRUPT, _: PVOID) -> u8 {
+    time::KeStallExecutionProcessor(1_000_000);
+    1
 }
 
 unsafe extern "win64" fn raises(_: *mut KINTERRUPT, _: PVOID) -> u8 {
