@@ -12,6 +12,8 @@ use crate::wdk::*;
 pub struct Extension {
     pub lower: *mut DEVICE_OBJECT,
     pub lock: KSPIN_LOCK,
+    pub timer: KTIMER,
+    pub event: KEVENT,
 }
 
 /// Number of the case to play, plus one.
@@ -83,7 +85,7 @@ unsafe extern "system" fn add_device(
 ) -> NTSTATUS {
     let device = create(driver);
     let lower = IoAttachDeviceToDeviceStack(device, pdo);
-    *extension(device) = Extension { lower, lock: 0 };
+    extension(device).lower = lower;
     if !plays("leaves-initializing") {
         // SAFETY: the device was just made.
         unsafe { (*device).Flags &= !DO_DEVICE_INITIALIZING };

@@ -259,6 +259,15 @@ impl Locked {
         unsafe { (*block).linked = false };
     }
 
+    /// Whether `block` may still hang on its object. If not, the object need not be there any more.
+    ///
+    /// # Safety
+    /// The block was given to [`link`](Self::link), and its thread runs.
+    pub(super) unsafe fn is_linked(block: *mut WaitBlock) -> bool {
+        // SAFETY: the caller's promise: whoever ended the wait has taken the block off before the thread ran.
+        unsafe { (*block).linked }
+    }
+
     /// Ends the waits which the current state satisfies, in the order in which they began, and releases the lock.
     pub(super) fn release_and_wake(mut self) {
         let head = self.0.list();
@@ -291,6 +300,7 @@ impl Locked {
                     // SAFETY: the block hangs on this object.
                     unsafe { self.unlink(block) };
                     self.consume(thread);
+                    thread.waits_for(&[]);
                 }
                 woken.push(thread);
             }

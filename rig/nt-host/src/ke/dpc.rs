@@ -169,6 +169,22 @@ pub(super) fn insert(dpc: *mut KDPC, arguments: Option<(PVOID, PVOID)>) -> bool 
     true
 }
 
+/// A queued DPC in this memory.
+pub(crate) fn queued_in(memory: &Range<usize>) -> Option<usize> {
+    processor::all().iter().find_map(|cpu| {
+        let queue = cpu.dpcs.dpcs.lock();
+        let mut next = queue.first;
+        // SAFETY: a queued DPC is valid, and the lock is held.
+        while let Some(dpc) = unsafe { next.as_ref() } {
+            if memory.contains(&(next as usize)) {
+                return Some(next as usize);
+            }
+            next = dpc.DpcListEntry.Flink.cast();
+        }
+        None
+    })
+}
+
 /// Takes the queued DPCs away whose routines are in an image: the routines' addresses.
 pub(crate) fn take_of(image: Range<usize>) -> Vec<usize> {
     let mut taken = Vec::new();

@@ -1,11 +1,14 @@
 //! Threads: fibers with a home CPU, and the Ps functions that make and end them.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
+use core::ops::Range;
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{
+    AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 
 use nt_sys::{DISPATCHER_HEADER, HANDLE, KSTART_ROUTINE, NTSTATUS, PASSIVE_LEVEL, PVOID};
 use trace::{Class, Event};
@@ -67,6 +70,8 @@ pub struct Thread {
     pub(super) disposition: AtomicU8,
     /// The state of its wait, see [`super::wait`].
     pub(super) wait: AtomicU32,
+    /// What it waits for, as far as there is room.
+    waits_for: [AtomicUsize; FOLLOWED],
     /// The next thread in a ready queue or wake list.
     pub(super) next: AtomicPtr<Thread>,
     /// The affinity mask set by the thread, 0 for none.
@@ -115,6 +120,7 @@ impl Thread {
                 irql: AtomicU8::new(PASSIVE_LEVEL),
                 disposition: AtomicU8::new(Disposition::Blocked as u8),
                 wait: AtomicU32::new(0),
+                waits_for: [const { AtomicUsize::new(0) }; FOLLOWED],
                 next: AtomicPtr::new(null_mut()),
                 affinity: AtomicU64::new(0),
                 exceptions: AtomicPtr::new(null_mut()),
@@ -146,11 +152,19 @@ impl Thread {
         NonNull::from(self).cast()
     }
 
+    /// It waits for these objects, or for none.
+    pub(super) fn waits_for(&self, objects: &[Object]) {
+        let addresses = objects.iter().map(|object| object.as_ptr() as usize);
+        for (slot, address) in self.waits_for.iter().zip(addresses.chain([0; FOLLOWED])) {
+            slot.store(address, Ordering::Relaxed);
+        }
+    }
+
     /// Frees the stack of an ended thread and signals its waiters.
     pub(super) fn finish(&self) {
-        if let Some(count) = RUNNING.lock().get_mut(&self.owner) {
-            *count -= 1;
-        }
+        RUNNING
+            .lock()
+            .retain(|thread| !core::ptr::eq(*thread, self));
         trace::emit(Class::Kernel, || Event::ThreadEnd {
             thread: u64::from(self.number),
         });
@@ -188,12 +202,32 @@ fn exit() -> ! {
 /// The next thread's number.
 static NUMBERS: AtomicU32 = AtomicU32::new(1);
 
-/// Threads that have not ended, by the module that started them.
-static RUNNING: Mutex<BTreeMap<u32, usize>> = Mutex::new(BTreeMap::new());
+/// Threads that have not ended.
+static RUNNING: Mutex<Vec<&'static Thread>> = Mutex::new(Vec::new());
+
+/// How many objects of a wait are followed.
+const FOLLOWED: usize = 4;
 
 /// Threads started by module `owner` that have not ended.
 pub fn count_of(owner: u32) -> usize {
-    RUNNING.lock().get(&owner).copied().unwrap_or(0)
+    let running = RUNNING.lock();
+    running
+        .iter()
+        .filter(|thread| thread.owner == owner)
+        .count()
+}
+
+/// A thread that waits for an object in this memory: its number, and the object's address.
+pub(crate) fn waits_in(memory: &Range<usize>) -> Option<(u32, usize)> {
+    let running = RUNNING.lock();
+    running.iter().find_map(|thread| {
+        let mut objects = thread.waits_for.iter();
+        let object = objects.find_map(|object| {
+            let object = object.load(Ordering::Relaxed);
+            memory.contains(&object).then_some(object)
+        })?;
+        Some((thread.number, object))
+    })
 }
 
 /// The thread that runs on this CPU.
@@ -227,7 +261,7 @@ pub fn spawn(cpu: u32, owner: u32, start: Start) -> Option<&'static Thread> {
     // SAFETY: the stack is fresh and longer than a frame.
     let context: Context = unsafe { context::prepare(top, entry, body.as_ptr().cast()) };
     thread.context.store(context, Ordering::Relaxed);
-    *RUNNING.lock().entry(owner).or_default() += 1;
+    RUNNING.lock().push(thread);
     trace::emit(Class::Kernel, || {
         let (driver, rva) = place::of_code(routine);
         let thread = u64::from(thread.number);

@@ -171,6 +171,31 @@ pub(crate) fn take_of(owner: u32, image: Range<usize>) -> Vec<(usize, usize)> {
     taken
 }
 
+/// A timer in this memory that is set.
+pub(crate) fn set_in(memory: &Range<usize>) -> Option<usize> {
+    find(|timer| memory.contains(&(timer as usize)).then_some(timer as usize))
+}
+
+/// A timer that is set and has its DPC in this memory: both.
+pub(crate) fn uses(memory: &Range<usize>) -> Option<(usize, usize)> {
+    find(|timer| {
+        // SAFETY: a queued timer stays valid until it is cancelled, which waits for the queue's lock.
+        let dpc = unsafe { (*timer).Dpc } as usize;
+        memory.contains(&dpc).then_some((timer as usize, dpc))
+    })
+}
+
+fn find<R>(look: impl Fn(*mut KTIMER) -> Option<R>) -> Option<R> {
+    processor::all().iter().find_map(|cpu| {
+        next_deadline(cpu)?;
+        let queue = cpu.timers.queue.lock();
+        queue.values().find_map(|entry| match *entry {
+            Entry::Timer(timer, _) => look(timer),
+            Entry::Wait(_) => None,
+        })
+    })
+}
+
 /// The DPC routine of a timer that is set; 0 for none.
 fn routine_of(timer: *mut KTIMER) -> usize {
     // SAFETY: a queued timer stays valid until it is cancelled, which waits for the queue's lock.

@@ -92,6 +92,7 @@ fn wait_any(objects: &[Object], timeout: Timeout, blocks: &mut [WaitBlock]) -> O
     let blocks = blocks.as_mut_ptr();
     let mut linked = 0;
     let mut claimed = false;
+    thread.waits_for(objects);
     for (index, object) in objects.iter().enumerate() {
         let mut object = object.lock();
         if object.is_signalled_for(thread) {
@@ -110,10 +111,16 @@ fn wait_any(objects: &[Object], timeout: Timeout, blocks: &mut [WaitBlock]) -> O
         sleep(thread, timeout);
     }
     for (index, object) in objects[..linked].iter().enumerate() {
-        let mut object = object.lock();
-        // SAFETY: as above.
-        unsafe { object.unlink(blocks.wrapping_add(index)) };
+        let block = blocks.wrapping_add(index);
+        // Who signals an object may free it.
+        // SAFETY: linked above, and the wait has ended.
+        if unsafe { Locked::is_linked(block) } {
+            let mut object = object.lock();
+            // SAFETY: as above.
+            unsafe { object.unlink(block) };
+        }
     }
+    thread.waits_for(&[]);
     match thread.wait.load(Ordering::Acquire) {
         TIMEOUT => None,
         index => Some(index),
@@ -129,9 +136,11 @@ fn wait_all(objects: &[Object], timeout: Timeout, blocks: &mut [WaitBlock]) -> b
     order.dedup();
     loop {
         thread.wait.store(WAITING, Ordering::Release);
+        thread.waits_for(&order);
         let mut locked: Vec<Locked> = order.iter().map(|object| object.lock()).collect();
         if locked.iter().all(|object| object.is_signalled_for(thread)) {
             locked.iter_mut().for_each(|object| object.consume(thread));
+            thread.waits_for(&[]);
             return true;
         }
         for (index, object) in locked.iter_mut().enumerate() {
@@ -147,6 +156,7 @@ fn wait_all(objects: &[Object], timeout: Timeout, blocks: &mut [WaitBlock]) -> b
             // SAFETY: as above.
             unsafe { object.unlink(blocks.wrapping_add(index)) };
         }
+        thread.waits_for(&[]);
         if thread.wait.load(Ordering::Acquire) == TIMEOUT {
             return false;
         }

@@ -20,7 +20,7 @@ use crate::exports;
 use crate::ke::bugcheck;
 use crate::ke::processor::{self, Counters};
 use crate::sync::Mutex;
-use crate::verifier::{Rule, locks, mdls};
+use crate::verifier::{Rule, freed};
 
 /// A pool tag; its bytes as they appear in memory.
 pub type Tag = [u8; 4];
@@ -269,8 +269,7 @@ pub fn try_free(memory: NonNull<u8>, tag: Option<Tag>) -> Result<(), PoolError> 
     if tag.is_some_and(|tag| tag != header.tag) {
         return Err(PoolError::WrongTag);
     }
-    locks::freed(address, header.size);
-    mdls::freed(address, header.size);
+    freed::check(address, header.size);
     bytes.fill(DEAD);
     // SAFETY: the block is live and ours to change: its owner has just given it up.
     unsafe {
@@ -300,8 +299,7 @@ fn free_large(memory: NonNull<u8>, tag: Option<Tag>) -> Result<(), PoolError> {
     if bytes[large.size..].iter().any(|&byte| byte != RED) {
         return Err(PoolError::Overrun);
     }
-    locks::freed(address, large.size);
-    mdls::freed(address, large.size);
+    freed::check(address, large.size);
     bytes.fill(DEAD);
     let frame = frames::frame_of(address).ok_or(PoolError::NotAllocated)?;
     frames::free(frame, large.pages as u64);

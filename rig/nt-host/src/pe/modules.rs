@@ -361,6 +361,7 @@ pub fn unload(module: &'static Module) {
         border::call(|| unload());
     }
     crate::verifier::unload::unloaded(module);
+    crate::verifier::freed::check(module.base(), module.size());
     module.unloaded.store(true, Ordering::Release);
     module.memory.revoke();
     release(&module.needs);

@@ -8,6 +8,7 @@
 //! It is always on. [`rules`] is the one table of them; docs/TESTING.md shows it to people.
 
 pub mod figures;
+pub mod freed;
 pub mod irql;
 pub mod locks;
 pub mod mdls;

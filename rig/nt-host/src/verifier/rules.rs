@@ -71,6 +71,12 @@ rules! {
             "memory before a pool allocation was written"
         PoolWriteAfterFree "pool-write-after-free" 0xc1
             "a pool allocation was written after it was freed"
+        TimerFreed "timer-freed" 0xc7
+            "memory is freed with a timer in it that is set, or with the DPC of one"
+        DpcFreed "dpc-freed" 0xc7
+            "memory is freed with a DPC in it that is queued"
+        ObjectFreed "object-freed" 0xc4
+            "memory is freed with an object in it for which a thread waits"
         PoolZeroSize "pool-zero-size" 0xc4
             "pool of no bytes is allocated"
         PoolLeak "pool-leak" 0xc4

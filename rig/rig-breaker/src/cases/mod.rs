@@ -70,6 +70,11 @@ fn thread(routine: KSTART_ROUTINE) -> HANDLE {
     handle
 }
 
+/// Waits for an event without end.
+fn wait(event: *mut KEVENT) {
+    KeWaitForSingleObject(event.cast(), Executive, KernelMode, 0, core::ptr::null());
+}
+
 /// The running thread's object.
 fn current_thread() -> PVOID {
     let thread: PVOID;

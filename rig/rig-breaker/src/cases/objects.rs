@@ -55,10 +55,6 @@ pub const CASES: &[Case] = &[
     }),
 ];
 
-fn wait(event: *mut KEVENT) {
-    KeWaitForSingleObject(event.cast(), Executive, KernelMode, 0, core::ptr::null());
-}
-
 /// Calls the kernel with so many frames of half a kilobyte on the stack.
 fn calls_from_below(frames: u64) -> u64 {
     let frame = core::hint::black_box([frames; 64]);

@@ -119,6 +119,19 @@ pub const CASES: &[Case] = &[
         PoolWriteAfterFree,
         "was written at +0x5 after it was freed",
     ),
+    case("frees-a-set-timer", TimerFreed, "which is set"),
+    case("frees-the-dpc-of-a-timer", TimerFreed, "in it, which timer"),
+    case("frees-a-queued-dpc", DpcFreed, "which is queued"),
+    case(
+        "frees-an-event-with-a-waiter",
+        ObjectFreed,
+        "for which thread",
+    ),
+    case(
+        "deletes-a-device-with-a-waiter",
+        ObjectFreed,
+        "for which thread",
+    ),
     finding("leaks-pool", PoolLeak, "100 bytes of pool with tag Brkr"),
     // Objects and waits.
     case(
