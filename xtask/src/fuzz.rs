@@ -22,7 +22,7 @@ struct Target {
     longest: u32,
 }
 
-const TARGETS: [Target; 3] = [
+const TARGETS: [Target; 4] = [
     Target {
         name: "pe",
         suffix: Some("sys"),
@@ -38,6 +38,11 @@ const TARGETS: [Target; 3] = [
         suffix: None,
         longest: 4096,
     },
+    Target {
+        name: "netrx",
+        suffix: None,
+        longest: 8192,
+    },
 ];
 
 /// Coverage as libFuzzer reads it (LLVM, "SanitizerCoverage": edges, counters, compared values).
@@ -47,7 +52,7 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// pe (driver images), inf or packet (network frames); all, one after the other, by default.
+    /// pe (driver images), inf, packet (network frames) or netrx (what a network backend does); all by default.
     #[arg(value_parser = TARGETS.map(|target| target.name))]
     target: Option<String>,
     /// How long each target runs.
