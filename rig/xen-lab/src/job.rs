@@ -251,7 +251,7 @@ impl Job {
             ),
         };
         format!(
-            "name=\"{}-{}\"\n{kind}memory={}\nvcpus={}\non_reboot=\"destroy\"\non_crash=\"destroy\"\n",
+            "name=\"{}-{}\"\n{kind}memory={}\nvcpus={}\ntsc_mode=\"native\"\non_reboot=\"destroy\"\non_crash=\"destroy\"\n",
             self.name,
             tier.name(),
             self.memory,

@@ -231,10 +231,10 @@ fn command(
     }
     match accelerator {
         // SMAP: a PV domain 0 crashes on QEMU 7.2's. AVX and XSAVE: with them, programs of domain 0 were seen to end with
-        // damaged memory.
+        // damaged memory. RDTSCP: Xen cannot emulate it here, and Linux in a domain uses it.
         Accelerator::Tcg => {
             command.args(["-accel", "tcg,thread=multi"]);
-            command.args(["-cpu", "max,-smap,-avx,-avx2,-fma,-f16c,-xsave"]);
+            command.args(["-cpu", "max,-smap,-avx,-avx2,-fma,-f16c,-xsave,-rdtscp"]);
         }
         Accelerator::Kvm => {
             command.args(["-accel", "kvm", "-cpu", "host"]);
