@@ -420,6 +420,11 @@ impl Lab {
         let boot = Boot::Linux {
             kernel: self.image.kernel(),
             roots: vec![self.image.dom0(), path],
+            cpus: if jobs.iter().any(|(job, _)| job.bench) {
+                1
+            } else {
+                2
+            },
         };
         let limits = Limits {
             silence: SILENCE,

@@ -48,6 +48,8 @@ pub enum Boot {
         kernel: PathBuf,
         /// Its root.
         roots: Vec<PathBuf>,
+        /// Processors: 2, or 1 for measuring, as the host's wake-ups of QEMU's threads are not what is to be measured.
+        cpus: u32,
     },
     /// A PVH kernel of ours as domain 0, with a module.
     Own {
@@ -243,8 +245,8 @@ fn command(
     const XEN: &str =
         "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all conring_size=4m noreboot=1";
     let (memory, xen_arguments, initrd) = match boot {
-        Boot::Linux { kernel, .. } => {
-            command.args(["-machine", "q35", "-smp", "2"]);
+        Boot::Linux { kernel, cpus, .. } => {
+            command.args(["-machine", "q35", "-smp", &cpus.to_string()]);
             (
                 "1536",
                 format!("{XEN} dom0_mem=768M,max:768M dom0_max_vcpus=1"),
