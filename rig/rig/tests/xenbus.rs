@@ -18,6 +18,9 @@ use support::{check, dist};
 use xen_model::Resume;
 use xen_model::toolstack::GuestSpec;
 
+/// The disk's number in xenstore.
+const XVDA: u32 = 51712;
+
 /// Writes some blocks and reads them back.
 fn use_disk(machine: &Machine, seed: u8) -> Result<(), String> {
     let disk = &machine.disks()[0];
@@ -129,8 +132,18 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
     match name {
         "restored" => {
             for round in 0..3 {
+                let before = machine.dom0().backend_path(XVDA);
                 suspend(&machine, Resume::Restored)?;
                 use_disk(&machine, round)?;
+                // A restored domain has another number, so its disks are elsewhere.
+                if machine
+                    .dom0()
+                    .store()
+                    .read(&format!("{before}/state"))
+                    .is_some()
+                {
+                    return Err(format!("{before} is still there"));
+                }
             }
         }
         "cancelled" => {

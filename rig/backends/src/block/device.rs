@@ -20,6 +20,7 @@ use xen_model::dom0::Dom0;
 use xen_model::store::Store;
 use xen_model::toolstack::Backend;
 
+use super::Place;
 use super::config::{BlockConfig, Offer, Stats};
 use super::queue::Queue;
 use super::request::Executor;
@@ -77,6 +78,15 @@ impl Device {
         }
         store.write(&format!("{dir}/hotplug-status"), "connected");
         device
+    }
+
+    /// Where it is in domain 0.
+    pub(super) fn place(&self) -> Place {
+        Place {
+            path: self.config.vbd.backend_path(),
+            domain: self.config.vbd.domain,
+            devid: self.config.vbd.devid,
+        }
     }
 
     pub(super) fn frontend_path(&self) -> String {

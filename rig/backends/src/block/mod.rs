@@ -26,6 +26,31 @@ pub use image::{BadImage, Buffer, Image, ImageError};
 
 use device::Device;
 
+/// A disk's directory in domain 0.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    path: String,
+    domain: u16,
+    devid: u32,
+}
+
+impl Place {
+    /// The directory that a path lies in: behind a backend's own come the domain and the disk.
+    fn of(path: &str) -> Option<Self> {
+        let (directory, rest) = Backend::ALL.iter().find_map(|backend| {
+            let directory = backend.directory();
+            Some((directory, path.strip_prefix(directory)?.strip_prefix('/')?))
+        })?;
+        let mut words = rest.split('/');
+        let (domain, devid) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Self {
+            path: format!("{directory}/{domain}/{devid}"),
+            domain,
+            devid,
+        })
+    }
+}
+
 #[derive(Clone)]
 struct Known {
     config: BlockConfig,
@@ -123,34 +148,36 @@ impl Blkback {
     }
 
     /// Disks there are, and disks there should be.
-    fn all_devids(&self, dom0: &Dom0) -> BTreeSet<u32> {
+    fn all_places(&self, dom0: &Dom0) -> BTreeSet<Place> {
         let mut store = dom0.store();
-        let listed = Backend::ALL.map(|backend| store.list(backend.directory()));
-        listed
-            .iter()
-            .flatten()
-            .filter_map(|name| name.parse().ok())
-            .chain(self.devices.keys().copied())
-            .collect()
+        let mut places: BTreeSet<_> = self.devices.values().map(Device::place).collect();
+        for backend in Backend::ALL {
+            let directory = backend.directory();
+            for domain in store.list(directory) {
+                for devid in store.list(&format!("{directory}/{domain}")) {
+                    places.extend(Place::of(&format!("{directory}/{domain}/{devid}")));
+                }
+            }
+        }
+        places
     }
 
     /// A disk's directory in domain 0 came, changed or went.
-    fn backend_changed(&mut self, dom0: &Dom0, client: ConnectionId, devid: u32) {
-        let known = self.disks.lock().get(&devid).cloned();
-        let backend = match &known {
-            Some(known) => known.config.vbd.backend,
-            None => Backend::default(),
-        };
-        let state = dom0
-            .store()
-            .read_state(&format!("{}/{devid}", backend.directory()));
+    fn backend_changed(&mut self, dom0: &Dom0, client: ConnectionId, place: &Place) {
+        let state = dom0.store().read_state(&place.path);
+        let devid = place.devid;
+        let device = self.devices.get(&devid);
         if state == XenbusState::Unknown {
-            self.remove(dom0, client, devid);
-        } else if state == XenbusState::Initialising && !self.devices.contains_key(&devid) {
-            let Some(known) = known else {
+            // What went may be the directory of the domain before its restore.
+            if device.is_some_and(|device| device.place() == *place) {
+                self.remove(dom0, client, devid);
+            }
+        } else if state == XenbusState::Initialising && device.is_none() {
+            let Some(mut known) = self.disks.lock().get(&devid).cloned() else {
                 dom0.log(&format!("vbd/{devid}: no image was given for this disk"));
                 return;
             };
+            known.config.vbd.domain = place.domain;
             let device = Device::new(known.config, known.stats, dom0);
             dom0.store().watch(
                 client,
@@ -191,17 +218,13 @@ impl Driver for Blkback {
             };
             worked = true;
             if event.token == "backend" {
-                let devid = Backend::ALL
-                    .iter()
-                    .find_map(|backend| event.path.strip_prefix(backend.directory()))
-                    .and_then(|rest| rest.split('/').nth(1)?.parse().ok());
-                let concerned = match devid {
-                    Some(devid) => BTreeSet::from([devid]),
-                    // The directory itself: the first event, or removed with all in it.
-                    None => self.all_devids(dom0),
+                let concerned = match Place::of(&event.path) {
+                    Some(place) => BTreeSet::from([place]),
+                    // A directory above: the first event, or removed with all in it.
+                    None => self.all_places(dom0),
                 };
-                for devid in concerned {
-                    self.backend_changed(dom0, client, devid);
+                for place in &concerned {
+                    self.backend_changed(dom0, client, place);
                 }
             } else if let Ok(devid) = event.token.parse() {
                 self.frontend_changed(dom0, client, devid);

@@ -79,7 +79,7 @@ fn plug(stage: &mut Stage) -> Result<(), String> {
         .iter_mut()
         .filter(|load| load.index() == GUEST_DISK);
     guests.for_each(Load::let_go);
-    let state = format!("{}/state", VbdSpec::disk(GUEST_DISK, "").backend_path());
+    let state = format!("{}/state", dom0.backend_path(devid));
     let is_new = dom0.store().read(&state).as_deref() == Some("1");
     dom0.detach_disk(devid);
     if !is_new {
@@ -152,7 +152,8 @@ fn suspend(stage: &mut Stage) -> Result<(), String> {
     if !dom0.resume_guest(how) {
         return Err("the guest was not suspended any more".to_owned());
     }
-    let key = format!("{}/state", VbdSpec::disk(0, "").backend_path());
+    let devid = VbdSpec::disk(0, "").devid;
+    let key = format!("{}/state", dom0.backend_path(devid));
     stage.must("the disk is connected again", |_, _| {
         dom0.store().read(&key).as_deref() == Some("4")
     })

@@ -69,12 +69,10 @@ impl Dom0 {
             xen.forget_guest_state();
             None
         });
-        let guest = guard(self.guest.lock());
-        if let Some(guest) = &*guest {
+        let mut guest = guard(self.guest.lock());
+        if let Some(guest) = &mut *guest {
             self.populate_store(&guest.spec);
-            for disk in guest.disks.values() {
-                self.write_disk_keys(disk);
-            }
+            self.rewrite_disk_keys(&mut guest.disks);
             for vif in guest.vifs.values() {
                 self.write_vif_keys(vif);
             }

@@ -1,5 +1,7 @@
 //! Disks in xenstore, as libxl lays them out. tools/libs/light/libxl_disk.c, docs/misc/vbd-interface.txt.
 
+use std::collections::BTreeMap;
+
 use xen_abi::DomId;
 use xen_abi::xenbus::XenbusState;
 
@@ -23,11 +25,11 @@ impl Backend {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Blkback, Self::Qdisk];
 
-    /// The directory in domain 0 that has its disks.
+    /// The directory in domain 0 that has its disks, by domain and number.
     pub fn directory(self) -> &'static str {
         match self {
-            Self::Blkback => "/local/domain/0/backend/vbd/1",
-            Self::Qdisk => "/local/domain/0/backend/qdisk/1",
+            Self::Blkback => "/local/domain/0/backend/vbd",
+            Self::Qdisk => "/local/domain/0/backend/qdisk",
         }
     }
 
@@ -47,6 +49,8 @@ pub struct VbdSpec {
     pub devid: u32,
     /// Who serves it.
     pub backend: Backend,
+    /// The domain's number in the backend's path. A restored domain has another one; the model says so here only.
+    pub domain: u16,
     /// `params`: what lies behind it, an image's path.
     pub params: String,
     /// `mode` is `r`.
@@ -72,6 +76,7 @@ impl VbdSpec {
         Self {
             devid,
             backend: Backend::default(),
+            domain: GUEST.0,
             params: params.into(),
             read_only: false,
             removable: false,
@@ -107,7 +112,12 @@ impl VbdSpec {
 
     /// Its directory in domain 0's.
     pub fn backend_path(&self) -> String {
-        format!("{}/{}", self.backend.directory(), self.devid)
+        format!(
+            "{}/{}/{}",
+            self.backend.directory(),
+            self.domain,
+            self.devid
+        )
     }
 }
 
@@ -121,7 +131,7 @@ impl Dom0 {
         self.bell().ring();
     }
 
-    pub(super) fn write_disk_keys(&self, spec: &VbdSpec) {
+    fn write_disk_keys(&self, spec: &VbdSpec) {
         let (frontend, backend) = (spec.frontend_path(), spec.backend_path());
         let mut store = self.store();
         store.remove(&backend);
@@ -174,17 +184,31 @@ impl Dom0 {
         }
     }
 
-    /// The backend's directory of a disk that was attached.
-    fn backend_of(&self, devid: u32) -> String {
+    /// The backend's directory of a disk, as it is now.
+    pub fn backend_path(&self, devid: u32) -> String {
         let guest = guard(self.guest.lock());
-        let disk = guest.as_ref().and_then(|guest| guest.disks.get(&devid));
-        let backend = disk.map_or_else(Backend::default, |disk| disk.backend);
-        format!("{}/{devid}", backend.directory())
+        match guest.as_ref().and_then(|guest| guest.disks.get(&devid)) {
+            Some(disk) => disk.backend_path(),
+            None => VbdSpec {
+                devid,
+                ..VbdSpec::disk(0, "")
+            }
+            .backend_path(),
+        }
+    }
+
+    /// The disks' keys for a domain that was built again, with its new number.
+    pub(super) fn rewrite_disk_keys(&self, disks: &mut BTreeMap<u32, VbdSpec>) {
+        for disk in disks.values_mut() {
+            self.store().remove(&disk.backend_path());
+            disk.domain += 1;
+            self.write_disk_keys(disk);
+        }
     }
 
     /// Asks both ends to let go of a disk (`xl block-detach`). [`Self::finish_detach`] follows when they have.
     pub fn detach_disk(&self, devid: u32) {
-        let backend = self.backend_of(devid);
+        let backend = self.backend_path(devid);
         let mut store = self.store();
         store.write(&format!("{backend}/online"), "0");
         store.write(
@@ -197,7 +221,7 @@ impl Dom0 {
 
     /// Removes a disk's directories if its backend has closed, or in any case if `force`. Returns whether it is gone.
     pub fn finish_detach(&self, devid: u32, force: bool) -> bool {
-        let backend = self.backend_of(devid);
+        let backend = self.backend_path(devid);
         let mut store = self.store();
         let closed = matches!(
             store.read_state(&backend),
