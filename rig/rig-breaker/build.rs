@@ -7,4 +7,6 @@ fn main() {
         exports: None,
     }
     .configure();
+    // As WDK's linker options have it for sections of this name.
+    println!("cargo:rustc-link-arg=/SECTION:INIT,DER");
 }

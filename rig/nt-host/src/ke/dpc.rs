@@ -24,7 +24,7 @@ use super::{affinity, border, context, irql, poll, timer};
 use crate::exports;
 use crate::sync::Mutex;
 use crate::verifier::time::{self, Timed};
-use crate::verifier::{Rule, locks, stack};
+use crate::verifier::{Rule, code, locks, stack};
 
 type Injected = Box<dyn FnOnce() + Send>;
 
@@ -328,6 +328,10 @@ pub unsafe extern "win64" fn KeInitializeDpc(
     routine: Option<KDEFERRED_ROUTINE>,
     context: PVOID,
 ) {
+    code::demand_nonpageable(
+        routine.map_or(0, |routine| routine as usize),
+        "KeInitializeDpc",
+    );
     // SAFETY: the caller's promise.
     unsafe { initialize(dpc, DpcObject, routine, context) };
 }

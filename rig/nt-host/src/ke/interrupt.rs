@@ -19,7 +19,7 @@ use crate::exports;
 use crate::host::platform;
 use crate::sync::Mutex;
 use crate::verifier::time::{self, Timed};
-use crate::verifier::{Rule, locks, stack};
+use crate::verifier::{Rule, code, locks, stack};
 
 /// Drivers that can share one vector.
 const SHARED: usize = 4;
@@ -156,6 +156,7 @@ pub fn raise(cpu: u32, vector: u8) {
 
 /// Connects a routine to its vector; `None` when too many share it.
 pub fn connect(connection: Connection) -> Option<*mut KINTERRUPT> {
+    code::demand_nonpageable(connection.routine as usize, "IoConnectInterruptEx");
     let _connecting = CONNECTING.lock();
     let vector = &VECTORS[usize::from(connection.vector)];
     let slot = vector

@@ -74,6 +74,7 @@ pub fn check(image: &str, layout: &Layout) -> Result<(), LoadError> {
 pub fn bind(image: &str, id: u32, layout: &Layout, memory: &mut Memory) -> Result<(), LoadError> {
     let thunks = layout.end() as usize;
     let base = memory.base().as_ptr() as usize;
+    let pageable = thunk::Pageable::of(layout, memory);
     let mut missing = Vec::new();
     for (index, import) in layout.imports.iter().enumerate() {
         let value = match find(&import.module, &import.name) {
@@ -81,7 +82,8 @@ pub fn bind(image: &str, id: u32, layout: &Layout, memory: &mut Memory) -> Resul
             Some(Target::Executive(export)) if export.kind == Kind::Data => export.address as usize,
             Some(Target::Executive(export)) => {
                 let at = thunks + index * thunk::SIZE;
-                memory.bytes()[at..at + thunk::SIZE].copy_from_slice(&thunk::code(id, &export));
+                memory.bytes()[at..at + thunk::SIZE]
+                    .copy_from_slice(&thunk::code(id, pageable, &export));
                 base + at
             }
             None => {

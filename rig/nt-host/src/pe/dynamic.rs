@@ -4,7 +4,7 @@
 use alloc::collections::BTreeMap;
 
 use super::image::Memory;
-use super::thunk;
+use super::thunk::{self, Pageable};
 use crate::export::{Export, Kind};
 use crate::platform::PAGE_SIZE;
 use crate::sync::Mutex;
@@ -28,8 +28,14 @@ impl Thunks {
         }
     }
 
-    /// What module `id` gets for `export`: the same address each time. `None` when there is no room or memory for it.
-    pub fn resolve(&self, memory: &Memory, id: u32, export: &Export) -> Option<usize> {
+    /// What module `id`, which has this pageable code, gets for `export`: the same address each time. `None` when there is no room or memory for it.
+    pub fn resolve(
+        &self,
+        memory: &Memory,
+        id: u32,
+        pageable: Option<Pageable>,
+        export: &Export,
+    ) -> Option<usize> {
         if export.kind == Kind::Data {
             return Some(export.address as usize);
         }
@@ -42,7 +48,7 @@ impl Thunks {
             return None;
         }
         let offset = self.start + at;
-        memory.write_code(offset, &thunk::code(id, export))?;
+        memory.write_code(offset, &thunk::code(id, pageable, export))?;
         let address = memory.base().as_ptr() as usize + offset;
         known.insert(export.name, address);
         Some(address)

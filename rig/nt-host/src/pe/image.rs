@@ -4,6 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::ptr::NonNull;
 
 use object::LittleEndian as LE;
@@ -29,6 +30,8 @@ pub struct Section {
     pub protection: Protection,
     /// It may go once the driver is initialised.
     pub discardable: bool,
+    /// Windows may page its code out.
+    pub pageable: bool,
 }
 
 /// An imported name.
@@ -156,12 +159,16 @@ impl Layout {
                 return damaged("it is cut short, a section lies outside the file");
             }
             free = end.unwrap_or(free);
+            let pageable = title.starts_with("PAGE")
+                && flags.0 & pe::IMAGE_SCN_MEM_NOT_PAGED.0 == 0
+                && protection == Protection::ReadExecute;
             self.sections.push(Section {
                 name: title,
                 rva,
                 size,
                 protection,
                 discardable: flags.0 & pe::IMAGE_SCN_MEM_DISCARDABLE.0 != 0,
+                pageable,
             });
         }
         Ok(())
@@ -303,6 +310,20 @@ impl Layout {
         self.sections
             .iter()
             .find(|section| rva.wrapping_sub(section.rva) < section.size)
+    }
+
+    /// Whether `rva` lies in code that Windows may page out (Microsoft Learn, "Making Drivers Pageable": sections whose
+    /// names begin with PAGE).
+    pub fn is_pageable(&self, rva: u32) -> bool {
+        self.section(rva).is_some_and(|section| section.pageable)
+    }
+
+    /// From the first to the last byte of pageable code.
+    pub fn pageable(&self) -> Option<Range<u32>> {
+        let mut sections = self.sections.iter().filter(|section| section.pageable);
+        let first = sections.next()?;
+        let last = sections.last().unwrap_or(first);
+        Some(first.rva..last.rva.saturating_add(last.size))
     }
 
     /// Whether `rva` lies in an executable section.

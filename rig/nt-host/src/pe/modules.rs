@@ -21,6 +21,7 @@ use crate::host::platform;
 use crate::ke::border;
 use crate::platform::PAGE_SIZE;
 use crate::sync::Mutex;
+use crate::verifier::Rule;
 
 /// The most images in a machine's life.
 pub(crate) const MOST: usize = 256;
@@ -42,6 +43,8 @@ pub struct Module {
     users: AtomicU32,
     /// Its `DllInitialize` has run.
     initialized: AtomicBool,
+    /// Its discardable sections are gone.
+    discarded: AtomicBool,
     unloaded: AtomicBool,
 }
 
@@ -73,6 +76,7 @@ impl Module {
 
     /// Takes its discardable sections away, as Windows does when `DriverEntry` has returned: an access faults.
     pub fn discard_init(&self) {
+        self.discarded.store(true, Ordering::Release);
         self.memory.discard(&self.layout);
     }
 
@@ -101,7 +105,8 @@ impl Module {
 
     /// The address by which this image uses `export`, for one that it asks for by name.
     pub fn resolve(&self, export: &Export) -> Option<usize> {
-        self.asked.resolve(&self.memory, self.id, export)
+        let pageable = thunk::Pageable::of(&self.layout, &self.memory);
+        self.asked.resolve(&self.memory, self.id, pageable, export)
     }
 
     /// The function with unwind information that covers `rva`.
@@ -122,6 +127,19 @@ impl Module {
     pub fn is_code(&self, address: u64) -> bool {
         let offset = address.wrapping_sub(self.base() as u64);
         u32::try_from(offset).is_ok_and(|rva| self.layout.is_code(rva))
+    }
+
+    /// The rule that whoever uses `address` in it breaks.
+    fn gone(&self, address: u64) -> Option<Rule> {
+        let rva = address.wrapping_sub(self.base() as u64) as u32;
+        let section = self.layout.section(rva);
+        if self.is_unloaded() {
+            Some(Rule::CodeUnloaded)
+        } else if self.discarded.load(Ordering::Acquire) && section?.discardable {
+            Some(Rule::CodeDiscarded)
+        } else {
+            None
+        }
     }
 
     /// `N` bytes of the image at `rva`.
@@ -200,6 +218,21 @@ pub fn by_name(name: &str) -> Option<&'static Module> {
 /// The image that covers `address`; also one that was unloaded.
 pub fn by_address(address: u64) -> Option<&'static Module> {
     all().find(|module| address.wrapping_sub(module.base() as u64) < module.size() as u64)
+}
+
+/// The image at `address`, if its memory there is gone, and the rule that whoever uses it breaks.
+pub fn gone(address: u64) -> Option<(&'static Module, Rule)> {
+    let module = by_address(address)?;
+    Some((module, module.gone(address)?))
+}
+
+/// Whether `address` lies in pageable code.
+pub fn is_pageable(address: u64) -> bool {
+    let module = by_address(address);
+    module.is_some_and(|module| {
+        let rva = address.wrapping_sub(module.base() as u64) as u32;
+        module.layout.is_pageable(rva)
+    })
 }
 
 /// The loaded image of that number.
@@ -333,6 +366,7 @@ fn build(
         needs: needs.to_vec(),
         users: AtomicU32::new(1),
         initialized: AtomicBool::new(false),
+        discarded: AtomicBool::new(false),
         unloaded: AtomicBool::new(false),
     });
     let module: &'static Module = Box::leak(module);

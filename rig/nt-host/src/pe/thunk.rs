@@ -12,7 +12,10 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use core::arch::naked_asm;
 
+use nt_sys::DISPATCH_LEVEL;
 use trace::{Class, Event, table};
+
+use super::image::{Layout, Memory};
 
 use crate::export::Export;
 use crate::ke::border;
@@ -23,7 +26,7 @@ use crate::platform::PAGE_SIZE;
 use crate::shortage::{self, Fallible};
 use crate::sync::Mutex;
 use crate::verifier::irql::{self as ranges, Checked, Range};
-use crate::verifier::stack;
+use crate::verifier::{code, stack};
 
 /// Size of a thunk in bytes: no thunk lies in two pages.
 pub const SIZE: usize = 256;
@@ -68,6 +71,21 @@ impl Code {
         self.emit(&[0x49, 0xBB]);
         self.emit(&(stack::deeper as *const () as u64).to_le_bytes());
         self.emit(&[0x41, 0xFF, 0xD3]);
+    }
+
+    /// Tells the verifier when the caller lies between the ends of its pageable code, at DISPATCH_LEVEL or above.
+    fn compare_caller(&mut self, Pageable { start, size }: Pageable) {
+        let below = self.compare_irql(DISPATCH_LEVEL, JUMP_IF_BELOW);
+        // mov r11, [rsp]; mov r10, start; sub r11, r10; cmp r11, size: registers that carry no argument
+        self.emit(&[0x4C, 0x8B, 0x1C, 0x24, 0x49, 0xBA]);
+        self.emit(&start.to_le_bytes());
+        self.emit(&[0x4D, 0x29, 0xD3, 0x49, 0x81, 0xFB]);
+        self.emit(&size.to_le_bytes());
+        // jae over the next two; mov r11, look; call r11
+        self.emit(&[0x73, 13, 0x49, 0xBB]);
+        self.emit(&(code::from_pageable as *const () as u64).to_le_bytes());
+        self.emit(&[0x41, 0xFF, 0xD3]);
+        self.land(below);
     }
 
     /// Makes a jump that ends at `jump` lead to here.
@@ -132,8 +150,26 @@ impl Code {
     }
 }
 
-/// The code of a thunk for module `module` that jumps to an exported function.
-pub fn code(module: u32, export: &Export) -> [u8; SIZE] {
+/// Where an image has pageable code.
+#[derive(Clone, Copy, Debug)]
+pub struct Pageable {
+    start: u64,
+    size: u32,
+}
+
+impl Pageable {
+    /// That of an image.
+    pub fn of(layout: &Layout, memory: &Memory) -> Option<Self> {
+        let range = layout.pageable()?;
+        Some(Self {
+            start: memory.base().as_ptr() as u64 + u64::from(range.start),
+            size: range.end - range.start,
+        })
+    }
+}
+
+/// The code of a thunk for module `module`, with this pageable code, that jumps to an exported function.
+pub fn code(module: u32, pageable: Option<Pageable>, export: &Export) -> [u8; SIZE] {
     let mut code = Code {
         bytes: [0xCC; SIZE],
         at: 0,
@@ -146,6 +182,9 @@ pub fn code(module: u32, export: &Export) -> [u8; SIZE] {
     code.emit(&[0x65, 0x48, 0x89, 0x24, 0x25]);
     code.emit(&CALLER_RSP.to_le_bytes());
     code.compare_stack(module);
+    if let Some(pageable) = pageable {
+        code.compare_caller(pageable);
+    }
     let checked = ranges::checked(export.name);
     let wrong = checked.map(|function| check_irql(&mut code, function.range));
     if let Some(fallible) = shortage::of(export.name) {

@@ -7,6 +7,7 @@
 //!
 //! It is always on. [`rules`] is the one table of them; docs/TESTING.md shows it to people.
 
+pub mod code;
 pub mod figures;
 pub mod freed;
 pub mod irql;

@@ -126,6 +126,14 @@ rules! {
         LockFreed "lock-freed" 0xc4
             "memory is freed with a spin lock in it that is held"
     }
+    "Code" {
+        CodePageable "code-pageable" 0xd3
+            "pageable code runs, or is to run, at DISPATCH_LEVEL or above"
+        CodeDiscarded "code-discarded" 0xc4
+            "discardable code or data is used after DriverEntry has returned"
+        CodeUnloaded "code-unloaded" 0xce
+            "code or data of an image is used after it was unloaded"
+    }
     "IRPs and devices" {
         IrpInvalid "irp-invalid" 0xc4
             "what is passed as an IRP is none, or was freed"

@@ -14,7 +14,7 @@
 //! their driver. What a driver takes between two calls shows with the guard page only. Interrupts and DPCs have stacks
 //! of their own, as on Windows.
 
-use core::arch::{asm, naked_asm};
+use core::arch::asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -123,39 +123,50 @@ pub fn enter() -> Account {
     outer
 }
 
-/// Where an import thunk calls when its module, in R10D, calls from deeper than ever. Keeps every register that may be
-/// an argument: RAX and the vector registers for `__chkstk`.
-///
-/// # Safety
-/// Called by a thunk, which has noted its caller.
-#[unsafe(naked)]
-pub unsafe extern "win64" fn deeper() {
-    naked_asm!(
-        "push rax",
-        "push rcx",
-        "push rdx",
-        "push r8",
-        "push r9",
-        "sub rsp, 0x68",
-        "movups [rsp + 0x20], xmm0",
-        "movups [rsp + 0x30], xmm1",
-        "movups [rsp + 0x40], xmm2",
-        "movups [rsp + 0x50], xmm3",
-        "mov ecx, r10d",
-        "call {note}",
-        "movups xmm0, [rsp + 0x20]",
-        "movups xmm1, [rsp + 0x30]",
-        "movups xmm2, [rsp + 0x40]",
-        "movups xmm3, [rsp + 0x50]",
-        "add rsp, 0x68",
-        "pop r9",
-        "pop r8",
-        "pop rdx",
-        "pop rcx",
-        "pop rax",
-        "ret",
-        note = sym note,
-    )
+/// A function that a thunk calls: it keeps every register that may be an argument (RAX and the vector registers for
+/// `__chkstk`) and calls another one with what is in R10D.
+macro_rules! keeping_arguments {
+    ($(#[$about:meta])* $name:ident, $calls:ident) => {
+        $(#[$about])*
+        ///
+        /// # Safety
+        /// Called by a thunk, which has noted its caller.
+        #[unsafe(naked)]
+        pub unsafe extern "win64" fn $name() {
+            core::arch::naked_asm!(
+                "push rax",
+                "push rcx",
+                "push rdx",
+                "push r8",
+                "push r9",
+                "sub rsp, 0x68",
+                "movups [rsp + 0x20], xmm0",
+                "movups [rsp + 0x30], xmm1",
+                "movups [rsp + 0x40], xmm2",
+                "movups [rsp + 0x50], xmm3",
+                "mov ecx, r10d",
+                "call {calls}",
+                "movups xmm0, [rsp + 0x20]",
+                "movups xmm1, [rsp + 0x30]",
+                "movups xmm2, [rsp + 0x40]",
+                "movups xmm3, [rsp + 0x50]",
+                "add rsp, 0x68",
+                "pop r9",
+                "pop r8",
+                "pop rdx",
+                "pop rcx",
+                "pop rax",
+                "ret",
+                calls = sym $calls,
+            )
+        }
+    };
+}
+pub(super) use keeping_arguments;
+
+keeping_arguments! {
+    /// Where an import thunk calls when its module, in R10D, calls from deeper than ever.
+    deeper, note
 }
 
 extern "win64" fn note(module: u32) {

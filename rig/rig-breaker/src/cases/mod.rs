@@ -1,5 +1,6 @@
 //! The cases: each breaks one rule. rig/rig/tests/breach/ says which.
 
+mod code;
 mod devices;
 mod irps;
 mod irql;
@@ -26,6 +27,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         locks::CASES,
         irps::CASES,
         devices::CASES,
+        code::CASES,
         memory::CASES,
         leaks::CASES,
     ]

@@ -23,7 +23,7 @@ use nt_host::ke::processor;
 use nt_host::pe::{modules, unwind};
 use nt_host::rtl::context::Context;
 use nt_host::rtl::memory;
-use nt_host::verifier::Rule;
+use nt_host::verifier::{Rule, code};
 use nt_sys::{NTSTATUS, STATUS_ACCESS_VIOLATION};
 
 use super::emulate::Outcome;
@@ -167,6 +167,13 @@ fn in_driver(address: u64) -> bool {
 
 impl Linux {
     fn signal(&self, signal: libc::c_int, cpu: u32, registers: &mut Registers) {
+        if registers.trap() == PAGE_FAULT {
+            let kind = match registers.is_fetch() {
+                true => fault::EXECUTE,
+                false => access(registers),
+            };
+            code::demand_there(kind, registers.fault_address(), &registers.for_unwind());
+        }
         if !in_driver(registers.rip()) {
             if !self.jumped_nowhere(registers) && !self.failed_copy(registers) {
                 own_fault(signal, registers);

@@ -236,6 +236,27 @@ pub const CASES: &[Case] = &[
         LockRecursion,
         "which this processor holds already",
     ),
+    // Code.
+    case(
+        "runs-pageable-code-raised",
+        CodePageable,
+        "which is pageable, at IRQL 2",
+    ),
+    case(
+        "defers-to-pageable-code",
+        CodePageable,
+        "gives KeInitializeDpc",
+    ),
+    case(
+        "runs-discarded-code",
+        CodeDiscarded,
+        "which was discarded when DriverEntry had returned",
+    ),
+    posed(
+        "runs-unloaded-code",
+        CodeUnloaded,
+        "which is no longer loaded",
+    ),
     // IRPs and devices.
     case("passes-on-what-is-no-irp", IrpInvalid, "is no IRP"),
     case("completes-twice", IrpDoubleCompletion, "is completed"),

@@ -60,6 +60,7 @@ pub fn play(case: &str) -> ! {
     wait::until(PATIENCE, pnp::settled);
     posing::play(case);
     let findings = wait::receive(&tear_down(), PATIENCE).expect("a torn down machine");
+    posing::play_unloaded(case);
     for line in findings {
         println!("finding {line}");
     }

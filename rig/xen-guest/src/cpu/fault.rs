@@ -8,7 +8,9 @@ use nt_host::ke::bugcheck::{
     self, KERNEL_SECURITY_CHECK_FAILURE, KMODE_EXCEPTION_NOT_HANDLED, PAGE_FAULT_IN_NONPAGED_AREA,
     UNEXPECTED_KERNEL_MODE_TRAP,
 };
+use nt_host::ke::fault as access;
 use nt_host::pe::{modules, unwind};
+use nt_host::verifier::code;
 
 use super::interrupt::Frame;
 use crate::memory::{self, paging};
@@ -94,6 +96,14 @@ pub fn taken(frame: &mut Frame) {
             // Another processor gave the page this access a moment ago.
             return paging::look_again(address);
         }
+    }
+    if frame.vector == PAGE_FAULT {
+        let kind = match frame.error {
+            error if error & FETCH != 0 => access::EXECUTE,
+            error if error & WRITE != 0 => access::WRITE,
+            _ => access::READ,
+        };
+        code::demand_there(kind, fault_address(), &for_unwind(frame));
     }
     if in_driver(frame.rip) {
         of_driver(frame);

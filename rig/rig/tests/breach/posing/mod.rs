@@ -13,11 +13,12 @@ use nt_host::io::device::IoCreateDevice;
 use nt_host::io::{driver, irp};
 use nt_host::ke::interrupt::{self, Connection};
 use nt_host::ke::{irql, processor, thread, time};
-use nt_host::pe::modules;
+use nt_host::pe::modules::{self, Module};
 use nt_host::pnp::PciFunction;
 use nt_sys::{
-    DEVICE_OBJECT, DISPATCH_LEVEL, FILE_DEVICE_UNKNOWN, IRP, IRP_MJ_READ, KINTERRUPT,
-    KSERVICE_ROUTINE, NTSTATUS, PVOID, SL_PENDING_RETURNED, STATUS_PENDING, STATUS_SUCCESS,
+    DEVICE_OBJECT, DISPATCH_LEVEL, DRIVER_INITIALIZE, FILE_DEVICE_UNKNOWN, IRP, IRP_MJ_READ,
+    KINTERRUPT, KSERVICE_ROUTINE, NTSTATUS, PVOID, SL_PENDING_RETURNED, STATUS_PENDING,
+    STATUS_SUCCESS,
 };
 
 /// What the case needs of the machine before its devices start: its PCI functions.
@@ -62,6 +63,22 @@ pub fn play(case: &str) {
         "stalls-in-an-interrupt" => on_thread(|| interrupt_with(stalls)),
         "completes-what-another-has" => on_thread(complete_anothers),
         _ => {}
+    }
+}
+
+/// Plays the case when the drivers are unloaded, if it is one of these.
+pub fn play_unloaded(case: &str) {
+    if case == "runs-unloaded-code" {
+        let breaker = modules::all().find(|module| module.name == "rig-breaker.sys");
+        let routine = breaker
+            .and_then(Module::entry)
+            .expect("the breaker was loaded");
+        // SAFETY: DriverEntry has such a type; that it is not there any more is the case.
+        let routine: DRIVER_INITIALIZE = unsafe { std::mem::transmute(routine) };
+        on_thread(move || {
+            // SAFETY: as above.
+            unsafe { routine(null_mut(), null_mut()) };
+        });
     }
 }
 
