@@ -2,25 +2,9 @@
 
 use crate::{config, crash, hypercall, keys, log, module, system, unplug, version};
 use core::sync::atomic::{AtomicBool, Ordering};
-use nt::NtStatus;
 use nt::va_list::c_bytes;
+use nt::{NtStatus, VERSION};
 use nt_sys::{DRIVER_OBJECT, NTSTATUS, UNICODE_STRING};
-
-/// Major, minor, micro and build number of this library.
-pub const VERSION: [u32; 4] = [
-    number(env!("CARGO_PKG_VERSION_MAJOR")),
-    number(env!("CARGO_PKG_VERSION_MINOR")),
-    number(env!("CARGO_PKG_VERSION_PATCH")),
-    0,
-];
-
-/// The value of a decimal number, when this is compiled.
-const fn number(text: &str) -> u32 {
-    match u32::from_str_radix(text, 10) {
-        Ok(number) => number,
-        Err(_) => panic!("cargo's version numbers are decimal"),
-    }
-}
 
 /// The entry point of the image, which is a library: nothing to do.
 #[unsafe(no_mangle)]

@@ -4,7 +4,7 @@
 //! fail comes up with its emulated devices the time after.
 //! The protocol on the I/O ports: Xen's docs/misc/hvm-emulated-unplug.pandoc.
 
-use crate::{config, hypercall, keys, load};
+use crate::{config, hypercall, keys};
 use core::sync::atomic::{AtomicBool, Ordering};
 use nt::port_io::{read_u8, read_u16, write_u16, write_u32};
 use nt::registry::Access;
@@ -107,7 +107,7 @@ pub extern "win64" fn UnplugDevices() {
 
 /// Tells the device model who is here; false if it does not know the protocol or does not want this driver.
 fn introduce() -> bool {
-    let [major, minor, micro, _] = load::VERSION;
+    let [major, minor, micro, _] = nt::VERSION;
     // SAFETY: reading the platform device's port; under Xen nothing else is there.
     let magic = unsafe { read_u16(PORT_UNPLUG) };
     if magic != MAGIC {

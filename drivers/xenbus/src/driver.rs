@@ -4,23 +4,8 @@ use crate::child::Child;
 use crate::fdo::Fdo;
 use crate::settings;
 use alloc::sync::Arc;
-use nt::{Device, DriverObject, Irp, Key, NtStatus, Result, WdmDriver};
+use nt::{Device, DriverObject, Irp, Key, NtStatus, Result, VERSION, WdmDriver};
 use nt_sys::STATUS_INCOMPATIBLE_DRIVER_BLOCKED;
-
-/// This driver's version, which must be xen.sys' too: major, minor, micro, build.
-pub const VERSION: [u32; 4] = [
-    number(env!("CARGO_PKG_VERSION_MAJOR")),
-    number(env!("CARGO_PKG_VERSION_MINOR")),
-    number(env!("CARGO_PKG_VERSION_PATCH")),
-    0,
-];
-
-const fn number(digits: &str) -> u32 {
-    match u32::from_str_radix(digits, 10) {
-        Ok(number) => number,
-        Err(_) => panic!("a version number that is none"),
-    }
-}
 
 /// What stands behind each of the driver's device objects.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 //!
 //! Kernel objects that must not move (events, DPCs, timers, locks) live in pool memory behind their handles, so
 //! creating one can fail and using one cannot. What a function demands of the IRQL is in its documentation.
-//! The modules that only compute (`status`, `utf16`, `va_list`) also build on the host, where their tests run.
+//! The modules that only compute (`status`, `utf16`, `va_list`, `version`) also build on the host, where their tests run.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(windows, feature(allocator_api))]
 
@@ -15,9 +15,11 @@ extern crate alloc;
 pub mod status;
 pub mod utf16;
 pub mod va_list;
+pub mod version;
 
 pub use nt_sys as sys;
 pub use status::{NtStatus, Result};
+pub use version::VERSION;
 
 #[cfg(windows)]
 mod bug_check;

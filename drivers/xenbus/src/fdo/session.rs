@@ -1,13 +1,12 @@
 //! What the active device has in xenstore while it is in D0: watches, and words to the toolstack.
 
 use crate::bus::Bus;
-use crate::driver::VERSION;
 use crate::store::OwnWatch;
 use ::bus::Distribution;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use nt::{Event, NtStatus, Result};
+use nt::{Event, NtStatus, Result, VERSION};
 
 /// The vendor that the distribution entry names.
 const VENDOR: &str = "Xen Project";
