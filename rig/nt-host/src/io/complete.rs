@@ -19,14 +19,15 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use nt_sys::{
-    CCHAR, DEVICE_OBJECT, IO_STACK_LOCATION, IRP, IRP_MJ_PNP, IRP_MJ_POWER, IRP_MN_REMOVE_DEVICE,
-    NTSTATUS, SL_ERROR_RETURNED, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS,
+    CCHAR, DEVICE_OBJECT, IO_STACK_LOCATION, IRP, IRP_MJ_PNP, IRP_MN_REMOVE_DEVICE, NTSTATUS,
+    SL_ERROR_RETURNED, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS,
     SL_PENDING_RETURNED, STATUS_INVALID_DEVICE_REQUEST, STATUS_MORE_PROCESSING_REQUIRED,
     STATUS_PENDING, nt_success,
 };
 use trace::{Class, Event};
 
 use super::device::describe;
+use super::function::label;
 use super::irp::{self, State};
 use crate::exports;
 use crate::ke::border;
@@ -457,48 +458,6 @@ pub fn outstanding() -> Vec<String> {
         )
     };
     open.into_iter().map(line).collect()
-}
-
-/// A request in words.
-pub fn label(major: u8, minor: u8) -> String {
-    const PNP: [&str; 0x1a] = [
-        "START_DEVICE",
-        "QUERY_REMOVE_DEVICE",
-        "REMOVE_DEVICE",
-        "CANCEL_REMOVE_DEVICE",
-        "STOP_DEVICE",
-        "QUERY_STOP_DEVICE",
-        "CANCEL_STOP_DEVICE",
-        "QUERY_DEVICE_RELATIONS",
-        "QUERY_INTERFACE",
-        "QUERY_CAPABILITIES",
-        "QUERY_RESOURCES",
-        "QUERY_RESOURCE_REQUIREMENTS",
-        "QUERY_DEVICE_TEXT",
-        "FILTER_RESOURCE_REQUIREMENTS",
-        "0x0e",
-        "READ_CONFIG",
-        "WRITE_CONFIG",
-        "EJECT",
-        "SET_LOCK",
-        "QUERY_ID",
-        "QUERY_PNP_DEVICE_STATE",
-        "QUERY_BUS_INFORMATION",
-        "DEVICE_USAGE_NOTIFICATION",
-        "SURPRISE_REMOVAL",
-        "QUERY_LEGACY_BUS_INFORMATION",
-        "DEVICE_ENUMERATED",
-    ];
-    const POWER: [&str; 4] = ["WAIT_WAKE", "POWER_SEQUENCE", "SET_POWER", "QUERY_POWER"];
-    let names: &[&str] = match major {
-        IRP_MJ_PNP => &PNP,
-        IRP_MJ_POWER => &POWER,
-        _ => return format!("IRP_MJ {major:#04x}/{minor:#04x}"),
-    };
-    match names.get(usize::from(minor)) {
-        Some(name) => format!("IRP_MN_{name}"),
-        None => format!("IRP_MJ {major:#04x}/{minor:#04x}"),
-    }
 }
 
 exports!("ntoskrnl.exe": IofCallDriver, IofCompleteRequest);

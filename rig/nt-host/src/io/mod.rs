@@ -9,6 +9,7 @@ pub mod complete;
 pub mod device;
 pub mod driver;
 pub mod driver_key;
+pub mod function;
 pub mod incoming;
 pub mod interrupt;
 pub mod irp;

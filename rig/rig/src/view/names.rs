@@ -5,6 +5,7 @@
 
 use std::{borrow::Cow, fmt};
 
+use nt_host::io::function::minor_name;
 use xen_abi::{blkif, hypercall, xs_wire};
 
 /// A word where one is known, the number otherwise.
@@ -87,36 +88,7 @@ pub fn store(operation: u64) -> Cow<'static, str> {
 
 /// What an IRP asks for: its major function, and for PnP and power the minor one.
 pub fn irp(major: u64, minor: u64) -> Cow<'static, str> {
-    const POWER: [&str; 4] = ["WAIT_WAKE", "POWER_SEQUENCE", "SET_POWER", "QUERY_POWER"];
-    const PNP: [&str; 26] = [
-        "START_DEVICE",
-        "QUERY_REMOVE_DEVICE",
-        "REMOVE_DEVICE",
-        "CANCEL_REMOVE_DEVICE",
-        "STOP_DEVICE",
-        "QUERY_STOP_DEVICE",
-        "CANCEL_STOP_DEVICE",
-        "QUERY_DEVICE_RELATIONS",
-        "QUERY_INTERFACE",
-        "QUERY_CAPABILITIES",
-        "QUERY_RESOURCES",
-        "QUERY_RESOURCE_REQUIREMENTS",
-        "QUERY_DEVICE_TEXT",
-        "FILTER_RESOURCE_REQUIREMENTS",
-        "minor 0xe",
-        "READ_CONFIG",
-        "WRITE_CONFIG",
-        "EJECT",
-        "SET_LOCK",
-        "QUERY_ID",
-        "QUERY_PNP_DEVICE_STATE",
-        "QUERY_BUS_INFORMATION",
-        "DEVICE_USAGE_NOTIFICATION",
-        "SURPRISE_REMOVAL",
-        "QUERY_LEGACY_BUS_INFORMATION",
-        "DEVICE_ENUMERATED",
-    ];
-    let index = usize::try_from(minor).unwrap_or(usize::MAX);
+    let function = u8::try_from(major).ok().zip(u8::try_from(minor).ok());
     let word = match major {
         0x00 => Some("CREATE"),
         0x02 => Some("CLOSE"),
@@ -124,10 +96,8 @@ pub fn irp(major: u64, minor: u64) -> Cow<'static, str> {
         0x0f => Some("INTERNAL_DEVICE_CONTROL"),
         0x10 => Some("SHUTDOWN"),
         0x12 => Some("CLEANUP"),
-        0x16 => POWER.get(index).copied(),
         0x17 => Some("SYSTEM_CONTROL"),
-        0x1b => PNP.get(index).copied(),
-        _ => None,
+        _ => function.and_then(|(major, minor)| minor_name(major, minor)),
     };
     or_number(word, &format!("IRP {major:#x}"), minor)
 }

@@ -63,6 +63,7 @@ fn function() -> PciFunction {
         io_bar: Some(IO),
         mem_bar: Some(MEMORY),
         gsi: 20,
+        messages: None,
     }
 }
 
@@ -114,7 +115,7 @@ unsafe extern "win64" fn dispatch(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> 
     if major == IRP_MJ_POWER {
         SEEN.lock()
             .unwrap()
-            .push(nt_host::io::complete::label(major, minor));
+            .push(nt_host::io::function::label(major, minor));
     }
     if major != IRP_MJ_PNP {
         // SAFETY: the device below lives.
@@ -122,7 +123,7 @@ unsafe extern "win64" fn dispatch(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> 
     }
     SEEN.lock()
         .unwrap()
-        .push(nt_host::io::complete::label(major, minor));
+        .push(nt_host::io::function::label(major, minor));
     match minor {
         IRP_MN_FILTER_RESOURCE_REQUIREMENTS => {
             // SAFETY: the minor function says that this member of the union is filled in.
