@@ -10,6 +10,8 @@
 
 mod cases;
 mod machine;
+#[path = "../support/miniport.rs"]
+mod port;
 mod posing;
 
 use std::collections::BTreeSet;

@@ -12,6 +12,8 @@
 mod function;
 mod irps;
 mod miniport;
+#[path = "../support/miniport.rs"]
+mod port;
 mod registry;
 
 use std::process::{Command, exit};

@@ -1,6 +1,5 @@
 //! A storport miniport whose disk is memory: found, identified, used, removed.
 
-use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -9,20 +8,19 @@ use std::time::Duration;
 use nt_host::cm::{self, Value};
 use nt_host::ke::{thread, wait};
 use nt_host::mm::frames;
-use nt_host::pnp::packages::{Inbox, add_inbox};
-use nt_host::pnp::{self, PciFunction};
+use nt_host::pnp;
 use nt_sys::storport::{
-    HW_INITIALIZATION_DATA, PORT_CONFIGURATION_INFORMATION, RequestComplete, SCSI_REQUEST_BLOCK,
-    SP_RETURN_FOUND, SRB_FUNCTION_EXECUTE_SCSI, SRB_FUNCTION_PNP, SRB_FUNCTION_RESET_DEVICE,
-    SRB_FUNCTION_RESET_LOGICAL_UNIT, SRB_STATUS_BUS_RESET, SRB_STATUS_BUSY,
-    SRB_STATUS_INVALID_REQUEST, SRB_STATUS_NO_DEVICE, SRB_STATUS_SUCCESS,
-    STOR_MAP_NON_READ_WRITE_BUFFERS, STOR_SCATTER_GATHER_ELEMENT,
+    RequestComplete, SCSI_REQUEST_BLOCK, SRB_FUNCTION_EXECUTE_SCSI, SRB_FUNCTION_PNP,
+    SRB_FUNCTION_RESET_DEVICE, SRB_FUNCTION_RESET_LOGICAL_UNIT, SRB_STATUS_BUS_RESET,
+    SRB_STATUS_BUSY, SRB_STATUS_INVALID_REQUEST, SRB_STATUS_NO_DEVICE, SRB_STATUS_SUCCESS,
+    STOR_SCATTER_GATHER_ELEMENT,
 };
 use nt_sys::{
-    BOOLEAN, DRIVER_OBJECT, PCIBus, PVOID, PowerActionNone, PowerActionSleep, PowerSystemSleeping3,
-    PowerSystemWorking,
+    BOOLEAN, PVOID, PowerActionNone, PowerActionSleep, PowerSystemSleeping3, PowerSystemWorking,
 };
 use storport_host::{Disk, DmaBuffer, Io, IoError, Op};
+
+use crate::port;
 
 const BLOCKS: u64 = 4096;
 const BLOCK: usize = 512;
@@ -41,59 +39,16 @@ static TWICE: AtomicBool = AtomicBool::new(false);
 static MOST: AtomicUsize = AtomicUsize::new(0);
 static NOW: AtomicUsize = AtomicUsize::new(0);
 
-type StorPortInitialize = unsafe extern "win64" fn(
-    *mut DRIVER_OBJECT,
-    PVOID,
-    *const HW_INITIALIZATION_DATA,
-    PVOID,
-) -> i32;
-type StorPortNotification = unsafe extern "win64" fn(i32, PVOID, PVOID, PVOID);
 type StorPortGetScatterGatherList =
     unsafe extern "win64" fn(PVOID, *mut SCSI_REQUEST_BLOCK) -> *const u32;
-type StorPortSetDeviceQueueDepth = unsafe extern "win64" fn(PVOID, u8, u8, u8, u32) -> BOOLEAN;
-
-/// A function as an import would get it.
-///
-/// # Safety
-/// The export has that type.
-unsafe fn import<F: Copy>(name: &str) -> F {
-    let export = nt_host::export::find("storport.sys", name).unwrap();
-    // SAFETY: the caller's promise.
-    unsafe { std::mem::transmute_copy(&export.address) }
-}
 
 fn complete(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK, status: u8) {
     // SAFETY: the miniport has the SRB.
     unsafe { (*srb).SrbStatus = status };
     NOW.fetch_sub(1, Ordering::Relaxed);
-    // SAFETY: the function's own type.
-    let notify: StorPortNotification = unsafe { import("StorPortNotification") };
     for _ in 0..1 + u32::from(TWICE.load(Ordering::Relaxed)) {
-        // SAFETY: the arguments of this notification.
-        unsafe { notify(RequestComplete, extension, srb.cast(), null_mut()) };
+        port::notify(RequestComplete, extension, srb.cast());
     }
-}
-
-unsafe extern "win64" fn initialize(_extension: PVOID) -> BOOLEAN {
-    1
-}
-
-unsafe extern "win64" fn find_adapter(
-    _extension: PVOID,
-    _context: PVOID,
-    _bus: PVOID,
-    _argument: *mut u8,
-    config: *mut PORT_CONFIGURATION_INFORMATION,
-    _again: *mut BOOLEAN,
-) -> u32 {
-    // SAFETY: the configuration of the port driver.
-    let config = unsafe { &mut *config };
-    config.MaximumTransferLength = 128 * 1024;
-    config.NumberOfPhysicalBreaks = 31;
-    config.NumberOfBuses = 1;
-    config.MaximumNumberOfTargets = 8;
-    config.MaximumNumberOfLogicalUnits = 1;
-    SP_RETURN_FOUND
 }
 
 unsafe extern "win64" fn reset_bus(_extension: PVOID, _path: u32) -> BOOLEAN {
@@ -175,8 +130,8 @@ fn command(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK) -> u8 {
         0x00 | 0x35 => SRB_STATUS_SUCCESS,
         0x12 if cdb[1] & 1 == 0 => {
             // SAFETY: the function's own type.
-            let set_depth: StorPortSetDeviceQueueDepth =
-                unsafe { import("StorPortSetDeviceQueueDepth") };
+            let set_depth: port::StorPortSetDeviceQueueDepth =
+                unsafe { port::import("StorPortSetDeviceQueueDepth") };
             // SAFETY: the miniport's own extension.
             assert_eq!(unsafe { set_depth(extension, 0, TARGET, 0, 4) }, 1);
             let mut data = [0u8; 36];
@@ -205,7 +160,8 @@ fn transfer(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK) -> u8 {
     let (cdb, length) = (fields.Cdb, fields.DataTransferLength as usize);
     let block = u32::from_be_bytes(cdb[2..6].try_into().unwrap()) as usize;
     // SAFETY: the function's own type.
-    let get_list: StorPortGetScatterGatherList = unsafe { import("StorPortGetScatterGatherList") };
+    let get_list: StorPortGetScatterGatherList =
+        unsafe { port::import("StorPortGetScatterGatherList") };
     // SAFETY: the miniport has the SRB.
     let list = unsafe { get_list(extension, srb) };
     // SAFETY: the list starts with its count.
@@ -239,53 +195,12 @@ fn transfer(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK) -> u8 {
 fn boot() -> Arc<Disk> {
     DATA.lock().unwrap().resize(BLOCKS as usize * BLOCK, 0);
     cm::write(
-        &format!(r"{}\miniport\Parameters\PnpInterface", cm::SERVICES),
-        "5",
-        Value::dword(1),
-    );
-    cm::write(
         &format!(r"{}\Disk", cm::SERVICES),
         "TimeOutValue",
         Value::dword(2),
     );
-    crate::on_thread(|| {
-        let object = nt_host::io::driver::create_host("miniport");
-        // SAFETY: all zero is valid for numbers and missing routines.
-        let mut data: HW_INITIALIZATION_DATA = unsafe { std::mem::zeroed() };
-        data.HwInitializationDataSize = size_of::<HW_INITIALIZATION_DATA>() as u32;
-        data.AdapterInterfaceType = PCIBus;
-        data.HwInitialize = Some(initialize);
-        data.HwFindAdapter = Some(find_adapter);
-        data.HwResetBus = Some(reset_bus);
-        data.HwBuildIo = Some(build_io);
-        data.HwStartIo = Some(start_io);
-        data.DeviceExtensionSize = 64;
-        data.SrbExtensionSize = 64;
-        data.MapBuffers = STOR_MAP_NON_READ_WRITE_BUFFERS;
-        // SAFETY: the function's own type.
-        let initialize: StorPortInitialize = unsafe { import("StorPortInitialize") };
-        // SAFETY: the driver object and the data live.
-        let status = unsafe { initialize(object, null_mut(), &raw const data, null_mut()) };
-        assert_eq!(status, 0);
-        add_inbox(Inbox {
-            id: r"PCI\VEN_1234&DEV_0001",
-            service: "miniport",
-            class: "SCSIAdapter",
-            class_guid: "{4d36e97b-e325-11ce-bfc1-08002be10318}",
-            description: "Test adapter",
-        });
-    });
-    let mut config = [0; 256];
-    config[..4].copy_from_slice(&[0x34, 0x12, 0x01, 0]);
-    pnp::start(vec![PciFunction {
-        bus: 0,
-        slot: 3 << 3,
-        config,
-        space: None,
-        io_bar: None,
-        mem_bar: None,
-        gsi: 0,
-    }]);
+    crate::on_thread(|| port::register(build_io, start_io, reset_bus));
+    pnp::start(vec![port::function()]);
     crate::settle();
     let disks = storport_host::disks();
     assert_eq!(disks.len(), 1, "{:#?}", pnp::tree());

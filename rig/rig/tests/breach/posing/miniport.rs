@@ -5,17 +5,16 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-use nt_host::cm::Value;
 use nt_host::pnp::PciFunction;
-use nt_host::pnp::packages::{Inbox, add_inbox};
 use nt_sys::storport::{
-    HW_INITIALIZATION_DATA, PORT_CONFIGURATION_INFORMATION, RequestComplete, SCSI_REQUEST_BLOCK,
-    SP_RETURN_FOUND, SRB_FUNCTION_EXECUTE_SCSI, SRB_FUNCTION_PNP, SRB_STATUS_BUS_RESET,
-    SRB_STATUS_INVALID_REQUEST, SRB_STATUS_NO_DEVICE, SRB_STATUS_PENDING, SRB_STATUS_SUCCESS,
-    STOR_MAP_NON_READ_WRITE_BUFFERS,
+    RequestComplete, SCSI_REQUEST_BLOCK, SRB_FUNCTION_EXECUTE_SCSI, SRB_FUNCTION_PNP,
+    SRB_STATUS_BUS_RESET, SRB_STATUS_INVALID_REQUEST, SRB_STATUS_NO_DEVICE, SRB_STATUS_PENDING,
+    SRB_STATUS_SUCCESS,
 };
-use nt_sys::{BOOLEAN, DRIVER_OBJECT, PCIBus, PVOID};
+use nt_sys::{BOOLEAN, PVOID};
 use storport_host::{DmaBuffer, Io, Op};
+
+use crate::port;
 
 /// The cases of this file.
 const CASES: [&str; 13] = [
@@ -47,25 +46,7 @@ static KEPT: AtomicPtr<SCSI_REQUEST_BLOCK> = AtomicPtr::new(null_mut());
 /// Every SRB that came.
 static SEEN: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
 
-type StorPortInitialize = unsafe extern "win64" fn(
-    *mut DRIVER_OBJECT,
-    PVOID,
-    *const HW_INITIALIZATION_DATA,
-    PVOID,
-) -> i32;
-type StorPortNotification = unsafe extern "win64" fn(i32, PVOID, PVOID, PVOID);
 type StorPortCompleteRequest = unsafe extern "win64" fn(PVOID, u8, u8, u8, u8);
-type StorPortSetDeviceQueueDepth = unsafe extern "win64" fn(PVOID, u8, u8, u8, u32) -> BOOLEAN;
-
-/// A function as an import would get it.
-///
-/// # Safety
-/// The export has that type.
-unsafe fn import<F: Copy>(name: &str) -> F {
-    let export = nt_host::export::find("storport.sys", name).expect("an export");
-    // SAFETY: the caller's promise.
-    unsafe { std::mem::transmute_copy(&export.address) }
-}
 
 /// Makes the miniport and the function that it drives, if the case is one of these.
 pub fn prepare(case: &str) -> Vec<PciFunction> {
@@ -73,77 +54,8 @@ pub fn prepare(case: &str) -> Vec<PciFunction> {
         return Vec::new();
     };
     CASE.set(case).expect("one case to a process");
-    super::on_thread(register);
-    let mut config = [0; 256];
-    config[..4].copy_from_slice(&[0x34, 0x12, 0x01, 0]);
-    vec![PciFunction {
-        bus: 0,
-        slot: 3 << 3,
-        config,
-        io_bar: None,
-        mem_bar: None,
-        gsi: 0,
-        space: None,
-    }]
-}
-
-fn register() {
-    // SCSI's bus type for a miniport is part of its INF.
-    nt_host::cm::write(
-        &format!(
-            r"{}\miniport\Parameters\PnpInterface",
-            nt_host::cm::SERVICES
-        ),
-        "5",
-        Value::dword(1),
-    );
-    let object = nt_host::io::driver::create_host("miniport");
-    // SAFETY: all zero is valid for numbers and missing routines.
-    let mut data: HW_INITIALIZATION_DATA = unsafe { std::mem::zeroed() };
-    data.HwInitializationDataSize = size_of::<HW_INITIALIZATION_DATA>() as u32;
-    data.AdapterInterfaceType = PCIBus;
-    data.HwInitialize = Some(initialize);
-    data.HwFindAdapter = Some(find_adapter);
-    data.HwResetBus = Some(reset_bus);
-    data.HwBuildIo = Some(build_io);
-    data.HwStartIo = Some(start_io);
-    data.DeviceExtensionSize = 64;
-    data.SrbExtensionSize = 64;
-    data.MapBuffers = STOR_MAP_NON_READ_WRITE_BUFFERS;
-    // SAFETY: the function's own type.
-    let initialize: StorPortInitialize = unsafe { import("StorPortInitialize") };
-    // SAFETY: the driver object and the data live.
-    let status = unsafe { initialize(object, null_mut(), &raw const data, null_mut()) };
-    assert_eq!(status, 0);
-    add_inbox(Inbox {
-        id: r"PCI\VEN_1234&DEV_0001",
-        service: "miniport",
-        class: "SCSIAdapter",
-        class_guid: "{4d36e97b-e325-11ce-bfc1-08002be10318}",
-        description: "Test adapter",
-    });
-}
-
-unsafe extern "win64" fn initialize(_extension: PVOID) -> BOOLEAN {
-    1
-}
-
-unsafe extern "win64" fn find_adapter(
-    _extension: PVOID,
-    _context: PVOID,
-    _bus: PVOID,
-    _argument: *mut u8,
-    config: *mut PORT_CONFIGURATION_INFORMATION,
-    _again: *mut BOOLEAN,
-) -> u32 {
-    // SAFETY: the configuration of the port driver.
-    let config = unsafe { &mut *config };
-    config.MaximumTransferLength = 128 * 1024;
-    config.NumberOfPhysicalBreaks = 31;
-    config.NumberOfBuses = 1;
-    config.MaximumNumberOfTargets = 2;
-    config.MaximumNumberOfLogicalUnits = 1;
-    SP_RETURN_FOUND
+    super::on_thread(|| port::register(build_io, start_io, reset_bus));
+    vec![port::function()]
 }
 
 unsafe extern "win64" fn reset_bus(extension: PVOID, _path: u32) -> BOOLEAN {
@@ -154,18 +66,10 @@ unsafe extern "win64" fn reset_bus(extension: PVOID, _path: u32) -> BOOLEAN {
     1
 }
 
-/// Tells the port driver; `argument` is an SRB where the notification is about one.
-fn notify(kind: i32, extension: PVOID, argument: PVOID) {
-    // SAFETY: the function's own type.
-    let notify: StorPortNotification = unsafe { import("StorPortNotification") };
-    // SAFETY: the arguments of this notification, or the case.
-    unsafe { notify(kind, extension, argument, null_mut()) };
-}
-
 fn complete(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK, status: u8) {
     // SAFETY: the miniport has the SRB.
     unsafe { (*srb).SrbStatus = status };
-    notify(RequestComplete, extension, srb.cast());
+    port::notify(RequestComplete, extension, srb.cast());
 }
 
 unsafe extern "win64" fn build_io(_extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK) -> BOOLEAN {
@@ -264,7 +168,7 @@ unsafe extern "win64" fn start_io(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK
         }
         Some("completes-no-srb") => {
             let nothing: &'static [u64] = vec![0; 256].leak();
-            notify(
+            port::notify(
                 RequestComplete,
                 extension,
                 nothing.as_ptr().cast_mut().cast(),
@@ -272,7 +176,7 @@ unsafe extern "win64" fn start_io(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK
         }
         Some("completes-what-a-reset-completed") => {
             // SAFETY: the function's own type.
-            let all: StorPortCompleteRequest = unsafe { import("StorPortCompleteRequest") };
+            let all: StorPortCompleteRequest = unsafe { port::import("StorPortCompleteRequest") };
             // SAFETY: the extension is the miniport's.
             unsafe { all(extension, 0, 0, 0, SRB_STATUS_BUS_RESET) };
             complete(extension, srb, SRB_STATUS_NO_DEVICE);
@@ -283,10 +187,11 @@ unsafe extern "win64" fn start_io(extension: PVOID, srb: *mut SCSI_REQUEST_BLOCK
             fields.DataTransferLength += 1;
             complete(extension, srb, SRB_STATUS_SUCCESS);
         }
-        Some("notifies-of-nonsense") => notify(0x7777, extension, null_mut()),
+        Some("notifies-of-nonsense") => port::notify(0x7777, extension, null_mut()),
         Some("passes-no-extension") => {
             // SAFETY: the function's own type.
-            let set: StorPortSetDeviceQueueDepth = unsafe { import("StorPortSetDeviceQueueDepth") };
+            let set: port::StorPortSetDeviceQueueDepth =
+                unsafe { port::import("StorPortSetDeviceQueueDepth") };
             // SAFETY: that this is no extension is the case.
             unsafe { set(srb.cast(), 0, 0, 0, 1) };
         }
