@@ -86,6 +86,7 @@ fn fuzz(target: &Target, seconds: u32) -> Result<()> {
             drivers::dist(),
             root().join("drivers"),
             root().join("target/selftest"),
+            root().join("fuzz/corpus"),
         ];
         for folder in folders {
             take_examples(&folder, suffix, &corpus)?;

@@ -10,6 +10,7 @@
 //! everything an installation needs, so that a fault in an INF is found before a device binds to it.
 
 pub mod addreg;
+mod needs;
 pub mod package;
 pub mod service;
 pub mod text;

@@ -109,7 +109,7 @@ impl Package {
             ));
         }
         let class_registry = match inf.section("ClassInstall32") {
-            Some(section) => addreg::changes(&inf, section)?,
+            Some(section) => addreg::changes(&inf, &inf.with_needs(section, name)?)?,
             None => Vec::new(),
         };
         let driver_ver = inf
@@ -147,7 +147,12 @@ impl Package {
                 ),
             )
         })?;
-        let named = |suffix: &str| inf.section(&format!("{}.{suffix}", section.name));
+        let section = &inf.with_needs(section, &self.name)?;
+        let named = |suffix: &str| {
+            inf.section(&format!("{}.{suffix}", section.name))
+                .map(|section| inf.with_needs(section, &self.name))
+                .transpose()
+        };
         let feature_score = match inf.lines(section, "FeatureScore").next() {
             Some(line) => number(
                 line.fields.first().map(String::as_str).unwrap_or_default(),
@@ -155,8 +160,8 @@ impl Package {
             )?,
             None => 0xff,
         };
-        let services = match named("Services") {
-            Some(section) => service::services(inf, section)?,
+        let services = match named("Services")? {
+            Some(section) => service::services(inf, &section)?,
             None => {
                 let what = format!("section [{}.Services] does not exist", section.name);
                 return Err(InfError::at(section.number, what));
@@ -167,8 +172,8 @@ impl Package {
             feature_score,
             files: self.copy_files(section)?,
             registry: addreg::changes(inf, section)?,
-            hardware: named("HW")
-                .map_or(Ok(Vec::new()), |section| addreg::changes(inf, section))?,
+            hardware: named("HW")?
+                .map_or(Ok(Vec::new()), |section| addreg::changes(inf, &section))?,
             services,
         })
     }
@@ -457,6 +462,38 @@ Old="Old"
         assert!(what("[HW]", "[HX]").contains("[HW]"));
         assert!(what("Name=\"Xen PV Bus\"", "").contains("%Name%"));
         assert!(what("$Windows NT$", "$Linux$").contains("Signature"));
+    }
+
+    #[test]
+    fn an_installation_takes_in_what_it_needs() {
+        let shared = GOOD
+            .replace("CopyFiles=Files", "Needs=Shared")
+            .replace("AddReg=HW", "Needs=Shared.HW")
+            .replace(
+                "AddService=",
+                "Needs=Shared.Services\n[Shared.Services]\nAddService=",
+            )
+            .replace(
+                "[Files]",
+                "[Shared]\nCopyFiles=Files\n[Shared.HW]\nAddReg=HW\n[Files]",
+            );
+        let read = |text: &str| {
+            let package = Package::read("x.inf", text.as_bytes())?;
+            package.install(&package.models[0])
+        };
+        let install = read(&shared).unwrap();
+        assert_eq!(
+            install,
+            Install {
+                // Lines of the file move.
+                files: install.files.clone(),
+                hardware: install.hardware.clone(),
+                ..read(GOOD).unwrap()
+            }
+        );
+        assert_eq!((install.files.len(), install.hardware.len()), (2, 1));
+        let cycle = shared.replace("[Shared]", "[Shared]\nNeeds=Xen_Inst.NT");
+        assert!(read(&cycle).unwrap_err().what.contains("in turn"));
     }
 
     #[test]
