@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use log::LevelFilter;
 
 use crate::{
@@ -79,6 +79,9 @@ pub struct Selftest {
     /// Add a case that is wrong on purpose, to see that it fails.
     #[arg(long)]
     pub self_check: bool,
+    /// Only a bug check on purpose, whose callbacks tell what they saw.
+    #[arg(long, conflicts_with_all = ["words", "self_check"])]
+    pub bug_check: bool,
     /// What else to tell of: off, error, warn, info (what drivers print), debug, trace.
     #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = level)]
     pub log: LevelFilter,
@@ -100,7 +103,7 @@ pub struct Trace {
     #[arg(long)]
     pub summary: bool,
     /// Only what belongs to one disk request.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "way")]
     pub request: Option<u64>,
     /// Only what belongs to a device: xvda, disk0, its virtual device number, or a device of IRPs by its address.
     #[arg(long, value_name = "NAME")]
@@ -171,11 +174,61 @@ pub struct Run {
     #[arg(long, value_name = "N", conflicts_with = "nbd")]
     pub seed: Option<u64>,
     /// Run a scenario on a machine of its own instead; needs --seed.
-    #[arg(long, value_name = "NAME", requires = "seed", conflicts_with_all = ["disks", "json"])]
+    #[arg(long, value_name = "NAME", requires = "seed", conflicts_with_all = ["disks", "json", "memory", "seconds", "gdb"])]
     pub scenario: Option<Scenario>,
     /// How long the random I/O lasts, in the machine's time.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, conflicts_with = "nbd", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub seconds: u64,
+}
+
+/// The arguments of this process. What is wrong with them is said in one line, and ends the process with exit code 2.
+pub fn parse() -> Cli {
+    let wrong = |what: &str| -> ! {
+        eprintln!("rig: {what}; --help lists what there is");
+        std::process::exit(2)
+    };
+    match Cli::try_parse() {
+        Ok(cli) => match cli.contradiction() {
+            None => cli,
+            Some(what) => wrong(what),
+        },
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+            _ => wrong(&first_paragraph(&error.to_string())),
+        },
+    }
+}
+
+/// The first paragraph of a message of clap's, without its mark, as one line.
+fn first_paragraph(message: &str) -> String {
+    let lines = message.lines().take_while(|line| !line.is_empty());
+    let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+    let text = words.join(" ");
+    text.strip_prefix("error: ")
+        .map(str::to_owned)
+        .unwrap_or(text)
+}
+
+impl Cli {
+    /// Values that cannot be meant together; which options exclude each other, the arguments themselves say.
+    fn contradiction(&self) -> Option<&'static str> {
+        match &self.command {
+            Command::Run(run) if run.json.is_some() && run.json == run.trace => {
+                Some("--json and --trace name the same file")
+            }
+            Command::Explore(explore) if explore.first.checked_add(explore.seeds).is_none() => {
+                Some("--first and --seeds go beyond the last seed")
+            }
+            Command::Trace(trace)
+                if trace.from.zip(trace.to).is_some_and(|(from, to)| from > to) =>
+            {
+                Some("--from is later than --to")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A level by its name.
@@ -195,5 +248,41 @@ fn class(text: &str) -> Result<trace::Class, String> {
         "xen" => Ok(Class::Xen),
         "backend" => Ok(Class::Backend),
         _ => Err("a class is name, call, kernel, irp, disk, xen or backend".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(arguments: &str) -> String {
+        let cli = Cli::try_parse_from(arguments.split(' '));
+        match cli {
+            Ok(cli) => cli.contradiction().expect(arguments).to_owned(),
+            Err(error) => first_paragraph(&error.to_string()),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_one_line() {
+        for (arguments, line) in [
+            (
+                "rig run --seed 1 --nbd 127.0.0.1:0",
+                "the argument '--seed <N>' cannot be used with '--nbd <ADDR>'",
+            ),
+            (
+                "rig run --scenario io",
+                "the following required arguments were not provided: --seed <N>",
+            ),
+            ("rig trace a --from 3 --to 2", "--from is later than --to"),
+        ] {
+            assert_eq!(refused(arguments), line);
+        }
+        let many = refused("rig run --cpus none");
+        assert!(
+            many.starts_with("invalid value 'none' for '--cpus <N>'"),
+            "{many}"
+        );
+        assert!(!many.contains('\n'));
     }
 }

@@ -2,18 +2,17 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use log::LevelFilter;
 use rig::{
     bench::{self, worker},
-    cli::{Bench, Cli, Command},
+    cli::{self, Bench, Command},
     faults, logger, placement, rules, run,
     scenario::explore,
     selftest, view,
 };
 
 fn main() -> ExitCode {
-    let passed = match Cli::parse().command {
+    let passed = match cli::parse().command {
         Command::Run(options) => {
             logger::start(options.log);
             if options.seed.is_some() {

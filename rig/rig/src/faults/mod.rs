@@ -44,7 +44,7 @@ pub struct Faults {
     #[arg(long, global = true, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Run on host threads, in the host's time.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, conflicts_with = "seed")]
     pub parallel: bool,
     /// What to tell of: off, error, warn, info (what the drivers print), debug, trace.
     #[arg(long, global = true, value_name = "LEVEL", default_value = "off", value_parser = level)]
@@ -86,7 +86,7 @@ pub enum Command {
         #[arg(long)]
         list: bool,
         /// Runs at a time; by default as many as there are processors.
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=256))]
+        #[arg(long, value_name = "N", conflicts_with = "list", value_parser = clap::value_parser!(u64).range(1..=256))]
         jobs: Option<u64>,
     },
     /// Let a block backend behave like that, once.

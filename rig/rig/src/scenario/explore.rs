@@ -36,7 +36,7 @@ pub struct Explore {
     #[arg(long = "scenario", value_name = "NAME")]
     pub scenarios: Vec<Scenario>,
     /// How many seeds.
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
     /// The first seed.
     #[arg(long, value_name = "N", default_value_t = 0)]
