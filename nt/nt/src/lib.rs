@@ -46,6 +46,8 @@ mod load_config;
 #[cfg(windows)]
 pub mod log;
 #[cfg(windows)]
+pub mod mdl;
+#[cfg(windows)]
 pub mod pages;
 #[cfg(windows)]
 mod pool;

@@ -122,6 +122,52 @@ impl Pages {
         unsafe { core::slice::from_raw_parts(first, self.count) }
     }
 
+    /// The MDL that describes the pages, to lend them to another driver. Who lends sets it right again by
+    /// [`Pages::show`] before anything else is done with the pages.
+    pub fn mdl(&self) -> *mut MDL {
+        self.mdl.as_ptr()
+    }
+
+    /// Has the MDL describe `length` bytes from `offset` on, of the first page, and the chain `next` behind it; all of the
+    /// pages, where that is not within them.
+    pub fn show(&mut self, offset: u32, length: u32, next: *mut MDL) {
+        let whole = self.bytes();
+        let end = (offset as usize).saturating_add(length as usize);
+        let (offset, length) = match end <= whole && (offset as usize) < PAGE_SIZE {
+            true => (offset, length),
+            false => (0, whole as u32),
+        };
+        // SAFETY: the MDL is ours, and lent to nobody.
+        let mdl = unsafe { self.mdl.as_mut() };
+        mdl.ByteOffset = offset;
+        mdl.ByteCount = length;
+        mdl.MappedSystemVa = self.address.as_ptr().wrapping_add(offset as usize).cast();
+        mdl.Next = next;
+    }
+
+    /// Has the MDL describe all of the pages, and nothing behind them.
+    pub fn show_all(&mut self) {
+        self.show(0, self.bytes() as u32, core::ptr::null_mut());
+    }
+
+    /// The contents as plain bytes.
+    ///
+    /// # Safety
+    /// No other domain may reach the pages while the result lives.
+    pub unsafe fn plain(&self) -> &[u8] {
+        // SAFETY: the mapping is that long; the rest is the caller's duty.
+        unsafe { core::slice::from_raw_parts(self.as_ptr(), self.bytes()) }
+    }
+
+    /// The contents as plain bytes, to be changed.
+    ///
+    /// # Safety
+    /// No other domain may reach the pages while the result lives.
+    pub unsafe fn plain_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `self` is borrowed mutably.
+        unsafe { core::slice::from_raw_parts_mut(self.as_ptr(), self.bytes()) }
+    }
+
     /// The contents as bytes.
     pub fn byte_cells(&self) -> &[AtomicU8] {
         // SAFETY: the mapping is that long, live as long as `self`, and reached through atomics only.
