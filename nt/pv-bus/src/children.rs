@@ -43,6 +43,21 @@ impl<C: ChildDevice> Children<C> {
         list.iter().find(|child| is_it(child)).map(Arc::clone)
     }
 
+    /// Calls `body` with each child. PASSIVE_LEVEL.
+    ///
+    /// # Errors
+    /// No memory: it was called with none.
+    pub fn each(&self, mut body: impl FnMut(&Arc<C>)) -> Result<()> {
+        let mut all = Vec::new();
+        {
+            let list = self.list.lock();
+            all.try_reserve_exact(list.len())?;
+            all.extend(list.iter().map(Arc::clone));
+        }
+        all.iter().for_each(&mut body);
+        Ok(())
+    }
+
     /// Has those go that are not wanted any more; tells whether there were any. PASSIVE_LEVEL.
     pub fn keep(&self, is_wanted: impl Fn(&C) -> bool) -> bool {
         let mut changed = false;

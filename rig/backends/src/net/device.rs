@@ -1,0 +1,194 @@
+//! One interface's backend: its states and keys, as Linux's xen-netback (drivers/net/xen-netback/xenbus.c).
+//!
+//! ```text
+//!   frontend            backend
+//!   Initialising (1)    writes features, InitWait (2)
+//!   Connected (4)       maps the rings, Connected (4)
+//!   Closing (5)         unmaps, Closing (5)
+//!   Closed (6)          Closed (6); InitWait again once the frontend is back at 1, if `online`
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use xen_abi::xenbus::XenbusState;
+use xen_abi::{Gref, Port};
+use xen_model::dom0::Dom0;
+use xen_model::store::Store;
+use xen_model::{EventEnd, Xen};
+
+use super::queue::Queue;
+use super::ring::BackRing;
+use super::{Frame, Offer};
+
+pub(super) struct Device {
+    devid: u32,
+    offer: Offer,
+    state: XenbusState,
+    queues: Vec<Queue>,
+}
+
+impl Device {
+    /// Probes: the directories exist, the frontend has not started.
+    pub(super) fn new(devid: u32, offer: Offer, dom0: &Dom0) -> Self {
+        let mut device = Self {
+            devid,
+            offer,
+            state: XenbusState::Initialising,
+            queues: Vec::new(),
+        };
+        let mut store = dom0.store();
+        let dir = device.backend_path();
+        for (key, value) in [
+            ("feature-sg", 1),
+            ("feature-gso-tcpv4", u32::from(offer.gso)),
+            ("feature-gso-tcpv6", u32::from(offer.gso)),
+            ("feature-ipv6-csum-offload", u32::from(offer.checksums)),
+            ("feature-no-csum-offload", u32::from(!offer.checksums)),
+            ("feature-rx-copy", 1),
+            ("feature-rx-flip", 0),
+            ("feature-split-event-channels", u32::from(offer.split)),
+            ("multi-queue-max-queues", offer.queues),
+        ] {
+            store.write(&format!("{dir}/{key}"), value.to_string());
+        }
+        device.switch(&mut store, XenbusState::InitWait);
+        device
+    }
+
+    fn backend_path(&self) -> String {
+        format!("{}/{}", super::BACKENDS, self.devid)
+    }
+
+    pub(super) fn frontend_path(&self) -> String {
+        format!("{}/{}", super::FRONTENDS, self.devid)
+    }
+
+    fn switch(&mut self, store: &mut Store, state: XenbusState) {
+        self.state = state;
+        store.update(
+            &format!("{}/state", self.backend_path()),
+            &state.number().to_string(),
+        );
+    }
+
+    /// The frontend's state may have changed. Returns `false` when the device is done for.
+    pub(super) fn frontend_changed(&mut self, dom0: &Dom0) -> bool {
+        let frontend = dom0.store().read_state(&self.frontend_path());
+        match frontend {
+            XenbusState::Initialising if self.state == XenbusState::Closed => {
+                self.switch(&mut dom0.store(), XenbusState::InitWait);
+            }
+            XenbusState::Connected if self.state == XenbusState::InitWait => {
+                match self.connect(dom0) {
+                    Ok(()) => self.switch(&mut dom0.store(), XenbusState::Connected),
+                    Err(why) => {
+                        dom0.log(&format!("vif/{}: {why}", self.devid));
+                        self.disconnect(dom0.xen());
+                        self.switch(&mut dom0.store(), XenbusState::Closing);
+                    }
+                }
+            }
+            XenbusState::Closing if self.state != XenbusState::Closed => {
+                self.disconnect(dom0.xen());
+                self.switch(&mut dom0.store(), XenbusState::Closing);
+            }
+            XenbusState::Closed => {
+                self.disconnect(dom0.xen());
+                let mut store = dom0.store();
+                self.switch(&mut store, XenbusState::Closed);
+                return store.read_number(&format!("{}/online", self.backend_path())) == Some(1);
+            }
+            XenbusState::Unknown => {
+                self.disconnect(dom0.xen());
+                return false;
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Lets go of everything of the guest's.
+    pub(super) fn disconnect(&mut self, xen: &Xen) {
+        for queue in self.queues.drain(..) {
+            queue.close(xen);
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.state == XenbusState::Connected
+    }
+
+    fn connect(&mut self, dom0: &Dom0) -> Result<(), String> {
+        let frontend = self.frontend_path();
+        let mut store = dom0.store();
+        let mut number = |key: &str| {
+            let value = store.read_number(&format!("{frontend}/{key}"));
+            value.and_then(|value| u32::try_from(value).ok())
+        };
+        if number("request-rx-copy") != Some(1) {
+            return Err("the frontend does not copy".to_owned());
+        }
+        let count = number("multi-queue-num-queues").unwrap_or(1);
+        if count == 0 || count > self.offer.queues {
+            return Err(format!(
+                "guest requested {count} queues, exceeding the maximum"
+            ));
+        }
+        let mut told = Vec::new();
+        for index in 0..count {
+            let dir = match count {
+                1 => String::new(),
+                _ => format!("queue-{index}/"),
+            };
+            let mut need = |key: &str| {
+                number(&format!("{dir}{key}")).ok_or_else(|| format!("reading {dir}{key}"))
+            };
+            let (tx, rx) = (need("tx-ring-ref")?, need("rx-ring-ref")?);
+            let ports = match self.offer.split {
+                true => (need("event-channel-tx")?, Some(need("event-channel-rx")?)),
+                false => (need("event-channel")?, None),
+            };
+            told.push((tx, rx, ports));
+        }
+        drop(store);
+        let xen = dom0.xen();
+        let bind = |port: u32| -> Result<Arc<EventEnd>, String> {
+            let end = xen.dom0_bind(Port(port), dom0.bell());
+            end.map_err(|error| format!("binding port {port}: errno {error}"))
+        };
+        for (tx, rx, (tx_port, rx_port)) in told {
+            let map = |error| format!("mapping a ring: {error}");
+            self.queues.push(Queue {
+                tx: BackRing::map(xen, Gref(tx)).map_err(map)?,
+                rx: BackRing::map(xen, Gref(rx)).map_err(map)?,
+                tx_end: bind(tx_port)?,
+                rx_end: rx_port.map(bind).transpose()?,
+                waiting: VecDeque::new(),
+                broken: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes what the guest sent, and gives it `frames`, one queue after another. Returns whether there was anything.
+    pub(super) fn serve(
+        &mut self,
+        dom0: &Dom0,
+        frames: &mut VecDeque<Frame>,
+        sent: &mut Vec<Frame>,
+    ) -> bool {
+        let count = self.queues.len();
+        let mut worked = false;
+        if count > 0 {
+            for (turn, frame) in frames.drain(..).enumerate() {
+                self.queues[turn % count].waiting.push_back(frame);
+                worked = true;
+            }
+        }
+        for queue in &mut self.queues {
+            worked |= queue.serve(dom0, sent);
+        }
+        worked
+    }
+}

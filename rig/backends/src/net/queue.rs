@@ -1,0 +1,252 @@
+//! One queue of a connected interface: its rings and channels, and the frames that go through them. public/io/netif.h.
+
+use std::collections::VecDeque;
+use std::ptr;
+use std::sync::Arc;
+
+use xen_abi::PAGE_SIZE;
+use xen_abi::netif::*;
+use xen_model::dom0::Dom0;
+use xen_model::{Access, EventEnd, Xen};
+
+use super::ring::{BackRing, Overflow};
+use super::{Frame, Gso};
+
+/// Slots of a packet, extras included, that are taken.
+const MAX_SLOTS: u32 = NR_SLOTS_MIN as u32 + 4;
+
+pub(super) struct Queue {
+    pub(super) tx: BackRing<TX_WORDS>,
+    pub(super) rx: BackRing<RX_WORDS>,
+    /// Of the transmit ring, or of both.
+    pub(super) tx_end: Arc<EventEnd>,
+    /// Of the receive ring, if it has one of its own.
+    pub(super) rx_end: Option<Arc<EventEnd>>,
+    /// Frames for the guest.
+    pub(super) waiting: VecDeque<Frame>,
+    pub(super) broken: bool,
+}
+
+impl Queue {
+    pub(super) fn close(&self, xen: &Xen) {
+        for end in [Some(&self.tx_end), self.rx_end.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            xen.dom0_close(end);
+        }
+    }
+
+    /// Takes what the guest sent to `sent`, and gives it what waits. Returns whether there was anything.
+    pub(super) fn serve(&mut self, dom0: &Dom0, sent: &mut Vec<Frame>) -> bool {
+        if self.broken {
+            return false;
+        }
+        self.tx_end.take();
+        if let Some(end) = &self.rx_end {
+            end.take();
+        }
+        let mut worked = false;
+        match self.serve_tx(dom0.xen(), sent) {
+            Ok(taken) => worked |= taken,
+            Err(Overflow) => {
+                dom0.log("vif: frontend provided bogus requests");
+                self.broken = true;
+                return worked;
+            }
+        }
+        worked |= self.serve_rx(dom0.xen());
+        if self.tx.publish() {
+            dom0.xen().dom0_notify(&self.tx_end);
+        }
+        if self.rx.publish() {
+            dom0.xen()
+                .dom0_notify(self.rx_end.as_ref().unwrap_or(&self.tx_end));
+        }
+        worked
+    }
+
+    fn serve_tx(&mut self, xen: &Xen, sent: &mut Vec<Frame>) -> Result<bool, Overflow> {
+        let mut worked = false;
+        loop {
+            let ready = self.tx.ready()?;
+            if ready == 0 {
+                if self.tx.rearm(0) {
+                    continue;
+                }
+                return Ok(worked);
+            }
+            let Some(packet) = self.read_packet(ready)? else {
+                // The rest of the packet is still to come.
+                return Ok(worked | self.tx.rearm(ready));
+            };
+            worked = true;
+            let (frame, slots, ids) = packet;
+            let frame = self.gather(xen, &frame, &ids);
+            let status = if frame.is_some() { RSP_OKAY } else { RSP_ERROR };
+            for id in ids.iter().map(|part| part.id) {
+                self.tx.respond(TxResponse { id, status }.to_words());
+            }
+            for _ in ids.len() as u32..slots {
+                let status = RSP_NULL;
+                self.tx.respond(TxResponse { id: 0, status }.to_words());
+            }
+            self.tx.consume(slots);
+            sent.extend(frame);
+        }
+    }
+
+    /// The packet at the head of the ring: what is said of it, its slots, its data requests. `None` if it is not whole.
+    fn read_packet(&self, ready: u32) -> Result<Option<(Frame, u32, Vec<TxRequest>)>, Overflow> {
+        let mut frame = Frame::default();
+        let first = TxRequest::from_words(&self.tx.peek(0));
+        frame.blank = first.flags & TX_CSUM_BLANK != 0;
+        frame.validated = first.flags & TX_DATA_VALIDATED != 0;
+        let mut slots = 1;
+        let mut extra = first.flags & TX_EXTRA_INFO != 0;
+        while extra {
+            if slots >= MAX_SLOTS {
+                return Err(Overflow);
+            }
+            if slots >= ready {
+                return Ok(None);
+            }
+            let info = ExtraInfo::from_words(&self.tx.peek(slots));
+            if let Extra::Gso { size, kind, .. } = Extra::decode(info) {
+                frame.gso = Some(Gso {
+                    size,
+                    v6: kind == GSO_TYPE_TCPV6,
+                });
+            }
+            extra = info.flags & EXTRA_FLAG_MORE != 0;
+            slots += 1;
+        }
+        let mut parts = vec![first];
+        while parts
+            .last()
+            .is_some_and(|part| part.flags & TX_MORE_DATA != 0)
+        {
+            if slots >= MAX_SLOTS {
+                return Err(Overflow);
+            }
+            if slots >= ready {
+                return Ok(None);
+            }
+            parts.push(TxRequest::from_words(&self.tx.peek(slots)));
+            slots += 1;
+        }
+        Ok(Some((frame, slots, parts)))
+    }
+
+    /// Copies a packet's bytes; `None` if they cannot be had.
+    fn gather(&self, xen: &Xen, about: &Frame, parts: &[TxRequest]) -> Option<Frame> {
+        let mut frame = about.clone();
+        let total = usize::from(parts.first()?.size);
+        let rest: usize = parts
+            .iter()
+            .skip(1)
+            .map(|part| usize::from(part.size))
+            .sum();
+        let mut length = total.checked_sub(rest)?;
+        for (index, part) in parts.iter().enumerate() {
+            if index > 0 {
+                length = usize::from(part.size);
+            }
+            let offset = usize::from(part.offset);
+            if offset + length > PAGE_SIZE {
+                return None;
+            }
+            let page = xen.map(part.gref, Access::Read).ok()?;
+            let start = frame.bytes.len();
+            frame.bytes.resize(start + length, 0);
+            let (from, to) = (
+                page.as_ptr().wrapping_add(offset),
+                &mut frame.bytes[start..],
+            );
+            // SAFETY: within the page, whose mapping lives; the guest may change it, which makes for odd bytes.
+            unsafe { ptr::copy_nonoverlapping(from, to.as_mut_ptr(), length) };
+        }
+        Some(frame)
+    }
+
+    fn serve_rx(&mut self, xen: &Xen) -> bool {
+        let mut worked = false;
+        while let Some(frame) = self.waiting.front() {
+            let slots = frame.bytes.len().div_ceil(PAGE_SIZE).max(1) as u32;
+            let needed = slots + u32::from(frame.gso.is_some());
+            match self.rx.ready() {
+                Ok(ready) if ready >= needed => {}
+                Ok(ready) => {
+                    if self.rx.rearm(ready) {
+                        continue;
+                    }
+                    break;
+                }
+                Err(Overflow) => {
+                    self.broken = true;
+                    break;
+                }
+            }
+            if let Some(frame) = self.waiting.pop_front() {
+                self.scatter(xen, &frame, slots);
+            }
+            worked = true;
+        }
+        worked
+    }
+
+    fn scatter(&mut self, xen: &Xen, frame: &Frame, slots: u32) {
+        let mut flags = 0;
+        if frame.blank {
+            flags |= RX_CSUM_BLANK | RX_DATA_VALIDATED;
+        } else if frame.validated {
+            flags |= RX_DATA_VALIDATED;
+        }
+        let pieces = frame.bytes.chunks(PAGE_SIZE);
+        for (index, piece) in pieces.enumerate() {
+            let request = RxRequest::from_words(&self.rx.peek(0));
+            self.rx.consume(1);
+            let status = match xen.map(request.gref, Access::Write) {
+                Ok(page) => {
+                    // SAFETY: within the page, whose mapping lives.
+                    unsafe {
+                        ptr::copy_nonoverlapping(piece.as_ptr(), page.as_ptr(), piece.len());
+                    }
+                    piece.len() as i16
+                }
+                Err(_) => RSP_ERROR,
+            };
+            let more = if index as u32 + 1 < slots {
+                RX_MORE_DATA
+            } else {
+                0
+            };
+            let first = match index {
+                0 if frame.gso.is_some() => flags | RX_EXTRA_INFO,
+                0 => flags,
+                _ => 0,
+            };
+            let response = RxResponse {
+                id: request.id,
+                offset: 0,
+                flags: first | more,
+                status,
+            };
+            self.rx.respond(response.to_words());
+            if let (0, Some(gso)) = (index, frame.gso) {
+                let extra = Extra::Gso {
+                    size: gso.size,
+                    kind: if gso.v6 {
+                        GSO_TYPE_TCPV6
+                    } else {
+                        GSO_TYPE_TCPV4
+                    },
+                    features: 0,
+                };
+                // The slot of a request whose page is not used.
+                self.rx.consume(1);
+                self.rx.respond(extra.encode(false).to_words());
+            }
+        }
+    }
+}
