@@ -11,7 +11,7 @@ mod pnp;
 mod scan;
 
 use crate::driver::Node;
-use crate::session::{Offers, Session};
+use crate::session::{Interfaces, Offers, Session};
 use crate::vif::Vif;
 use ::bus::Platform;
 use alloc::sync::Arc;
@@ -85,6 +85,11 @@ impl Fdo {
     /// The emulated network cards, while the bus is started. Not to be held.
     pub fn nics(&self) -> Result<Emulated> {
         self.offers()?.nics()
+    }
+
+    /// What a connection of a child needs, while the bus is started.
+    pub fn interfaces(&self) -> Result<Interfaces> {
+        self.offers()?.interfaces()
     }
 
     fn offers(&self) -> Result<Arc<Offers>> {
@@ -166,10 +171,15 @@ impl Powered for Fdo {
         if self.session().is_some() || self.started.lock().is_none() {
             return Ok(());
         }
-        self.open_session()
+        self.open_session()?;
+        self.children.each(Vif::follow_wake)
     }
 
     fn sleep(&self) {
+        // Without power there is nothing below the children: those that were not sent to sleep go with the bus.
+        if let Err(status) = self.children.each(|vif| vif.follow_sleep()) {
+            nt::warning!("{self:?}: sending devices to sleep: {status}");
+        }
         self.close_session();
     }
 }

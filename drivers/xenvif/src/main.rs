@@ -2,20 +2,34 @@
 //!
 //! ```text
 //!   driver ─▶ fdo (the VIF device of xenbus.sys) ─▶ session: STORE, SUSPEND, … of xenbus.sys
-//!                └▶ scan: xenstore's `device/vif` ─▶ vif (one PDO for each interface)
+//!                └▶ scan: xenstore's `device/vif` ─▶ vif (one PDO for each interface) ─▶ frontend (a thread)
+//!                                                     └▶ table: the VIF interface          └▶ link ─▶ backend
+//!                                                             client ◀── tx, deliver ◀── queue (a DPC) ─▶ rings
 //! ```
 //!
-//! What a bus and its children do alike for every bus is in `nt/pv-bus`.
+//! What a bus and its children do alike for every bus is in `nt/pv-bus`; the protocol is in `core/netfront`, what
+//! frames are in `core/packet`.
 #![no_std]
 #![no_main]
 #![cfg(windows)]
 
 extern crate alloc;
 
+mod client;
+mod deliver;
 mod driver;
 mod fdo;
+mod frontend;
+mod grants;
+mod link;
+mod mac;
+mod queue;
+mod rx;
 mod session;
 mod settings;
+mod statistics;
+mod table;
+mod tx;
 mod vif;
 
 nt::driver_runtime!(b"XVIF");

@@ -4,10 +4,14 @@
 use alloc::sync::Arc;
 use bus::Distribution;
 use nt::{DeviceObject, Event, Result, try_arc};
+use pv_client::Acquired;
 use pv_client::store::{Store, Watch};
 use pv_client::suspend::Late;
 use pv_client::unplug::Emulated;
 use pv_client::{Offer, c_text, distribution};
+use pv_interfaces::debug::DebugV1;
+use pv_interfaces::evtchn::EvtchnV9;
+use pv_interfaces::gnttab::GnttabV4;
 use pv_interfaces::store::StoreV2;
 use pv_interfaces::suspend::SuspendV1;
 use pv_interfaces::unplug::UnplugV3;
@@ -18,7 +22,10 @@ const DISTRIBUTION: Distribution<'static> = Distribution::ours("XENVIF", env!("C
 #[derive(Debug)]
 pub struct Offers {
     store: Offer<StoreV2>,
+    evtchn: Offer<EvtchnV9>,
+    gnttab: Offer<GnttabV4>,
     suspend: Offer<SuspendV1>,
+    debug: Offer<DebugV1>,
     unplug: Offer<UnplugV3>,
 }
 
@@ -27,8 +34,22 @@ impl Offers {
     pub fn query(lower: &DeviceObject) -> Result<Self> {
         Ok(Self {
             store: Offer::query(lower)?,
+            evtchn: Offer::query(lower)?,
+            gnttab: Offer::query(lower)?,
             suspend: Offer::query(lower)?,
+            debug: Offer::query(lower)?,
             unplug: Offer::query(lower)?,
+        })
+    }
+
+    /// Acquires what a connection needs. The order is that in which the providers' own suspend callbacks run.
+    pub fn interfaces(&self) -> Result<Interfaces> {
+        Ok(Interfaces {
+            suspend: self.suspend.acquire()?,
+            debug: self.debug.acquire()?,
+            gnttab: self.gnttab.acquire()?,
+            evtchn: self.evtchn.acquire()?,
+            store: Store::new(self.store.acquire()?),
         })
     }
 
@@ -36,6 +57,15 @@ impl Offers {
     pub fn nics(&self) -> Result<Emulated> {
         self.unplug.acquire().map(Emulated::nics)
     }
+}
+
+/// What a connection to a backend needs.
+pub struct Interfaces {
+    pub suspend: Arc<Acquired<SuspendV1>>,
+    pub debug: Arc<Acquired<DebugV1>>,
+    pub gnttab: Arc<Acquired<GnttabV4>>,
+    pub evtchn: Arc<Acquired<EvtchnV9>>,
+    pub store: Store,
 }
 
 /// The bus's presence in xenstore. Dropping it ends that. PASSIVE_LEVEL.

@@ -33,6 +33,49 @@ pub fn unsupported() -> Result<Vec<String>> {
     }
 }
 
+/// What the registry says of all interfaces.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameters {
+    /// Queues of an interface, at most.
+    pub queues: u32,
+    /// Gbit/s, where xenstore says nothing.
+    pub speed: u32,
+    /// Whether large packets may be sent, over IPv4 and IPv6.
+    pub tx_gso: [bool; 2],
+    /// Whether the backend may send large packets.
+    pub rx_gso: [bool; 2],
+    /// Whether the client may be given large packets.
+    pub allow_large: bool,
+    /// Whether checksums that a sender left out are filled in for every client.
+    pub calculate_checksums: bool,
+}
+
+impl Parameters {
+    /// Reads them.
+    pub fn read() -> Self {
+        let key = parameters();
+        let number = |name: &str, default: u32| {
+            let value = key.as_ref().ok().map(|key| key.dword(name));
+            value.and_then(Result::ok).unwrap_or(default)
+        };
+        let is_set = |name: &str, default: u32| number(name, default) != 0;
+        Self {
+            queues: number("FrontendMaxQueues", u32::MAX).max(1),
+            speed: number("MacSpeed", 100),
+            tx_gso: [
+                !is_set("TransmitterDisableIpVersion4Gso", 0),
+                !is_set("TransmitterDisableIpVersion6Gso", 0),
+            ],
+            rx_gso: [
+                !is_set("ReceiverDisableIpVersion4Gso", 0),
+                !is_set("ReceiverDisableIpVersion6Gso", 0),
+            ],
+            allow_large: is_set("ReceiverAllowGsoPackets", 1),
+            calculate_checksums: is_set("ReceiverCalculateChecksums", 1),
+        }
+    }
+}
+
 /// Writes an interface's permanent address down, or takes it back.
 pub fn record_address(number: VifNumber, address: Option<MacAddress>) -> Result<()> {
     let key = Key::open(SERVICE, Access::All)?.create_subkey(ADDRESSES, Lifetime::Volatile)?;

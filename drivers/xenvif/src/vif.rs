@@ -5,7 +5,10 @@
 
 use crate::driver::Node;
 use crate::fdo::Fdo;
-use crate::settings;
+use crate::frontend::Frontend;
+use crate::session::Interfaces;
+use crate::settings::{self, Parameters};
+use crate::table;
 use ::bus::{NoMemory, VifIdentity, VifNumber};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -18,7 +21,7 @@ use nt_sys::{
     BusQueryCompatibleIDs, BusQueryContainerID, BusQueryDeviceID, BusQueryHardwareIDs,
     BusQueryInstanceID, DeviceTextDescription, DeviceTextLocationInformation,
 };
-use pv_bus::{ChildDevice, Life};
+use pv_bus::{ChildDevice, Life, References, Running};
 use pv_client::c_text;
 use pv_interfaces::{cache, store, suspend};
 
@@ -30,6 +33,12 @@ pub struct Vif {
     /// The emulated network cards are to be unplugged at the next boot, since this device works or would.
     unplug_requested: AtomicBool,
     running: AtomicBool,
+    /// It was connected when its bus went to sleep.
+    slept: AtomicBool,
+    /// From the first start on.
+    frontend: Running<Arc<Frontend>>,
+    /// Clients of the VIF interface.
+    pub references: References,
 }
 
 impl core::fmt::Debug for Vif {
@@ -47,6 +56,9 @@ impl Vif {
             life: Life::new(),
             unplug_requested: AtomicBool::new(false),
             running: AtomicBool::new(false),
+            slept: AtomicBool::new(false),
+            frontend: Running::new(),
+            references: References::new(),
         })?;
         let device = OwnedDevice::create(
             &fdo.driver,
@@ -54,7 +66,7 @@ impl Vif {
             Node::Child(Arc::clone(&vif)),
         )?;
         vif.life.begin(device.start());
-        let address = MacAddress(identity.address);
+        let address = vif.address();
         if let Err(status) = settings::record_address(identity.number, Some(address)) {
             nt::warning!("recording the address of {vif:?}: {status}");
         }
@@ -65,6 +77,29 @@ impl Vif {
     /// Which one it is.
     pub fn number(&self) -> VifNumber {
         self.identity.number
+    }
+
+    /// Its permanent address.
+    pub fn address(&self) -> MacAddress {
+        MacAddress(self.identity.address)
+    }
+
+    /// Its frontend, once it was started. Any IRQL.
+    pub fn frontend(&self) -> Option<&Arc<Frontend>> {
+        self.frontend.get()
+    }
+
+    /// What a connection needs.
+    pub fn interfaces(&self) -> Result<Interfaces> {
+        self.fdo.interfaces()
+    }
+
+    /// The toolstack wants the device gone. PASSIVE_LEVEL.
+    pub fn request_eject(&self) {
+        nt::info!("{self:?}: to be ejected");
+        if let Some(device) = self.life.object() {
+            device.request_eject();
+        }
     }
 
     /// Whether an emulated network card may stand for this device. Then it is to be unplugged at the next boot.
@@ -80,6 +115,44 @@ impl Vif {
         }
         nics.ask_for_reboot(&c_text!("XENVIF"));
         true
+    }
+
+    /// The bus goes to sleep. PASSIVE_LEVEL.
+    pub fn follow_sleep(&self) {
+        if let Some(frontend) = self.frontend.get()
+            && frontend.is_running()
+        {
+            self.slept.store(true, Ordering::Release);
+            frontend.stop();
+        }
+    }
+
+    /// The bus is awake again. PASSIVE_LEVEL.
+    pub fn follow_wake(self: &Arc<Self>) {
+        if self.slept.swap(false, Ordering::AcqRel)
+            && self.running.load(Ordering::Acquire)
+            && let Some(frontend) = self.frontend.get()
+            && let Err(status) = frontend.start()
+        {
+            nt::warning!("{self:?}: after a sleep: {status}");
+        }
+    }
+
+    /// Tells the toolstack that the device cannot go, if it had wanted that.
+    fn refuse_eject(&self) {
+        let Some(frontend) = self.frontend.get().filter(|it| it.eject_refused()) else {
+            return;
+        };
+        let told = self.interfaces().and_then(|interfaces| {
+            interfaces.store.plain().write(
+                Some(&c_text!("error/device/vif/{}", frontend.number)),
+                &c_text!("error"),
+                &c_text!("UNPLUG FAILED: device is still in use"),
+            )
+        });
+        if let Err(status) = told {
+            nt::warning!("{self:?}: telling of the refusal: {status}");
+        }
     }
 
     /// Has the emulated network cards unplugged at the next boot, or no more on behalf of this device.
@@ -123,9 +196,12 @@ impl ChildDevice for Vif {
         }
     }
 
-    /// The standard interface of a PCI device, and those of xenbus.sys that the device's driver needs itself.
+    /// The standard interface of a PCI device, the device's own, and those of xenbus.sys that the device's driver needs itself.
     fn interface(&self, request: &mut InterfaceRequest<'_>) -> Option<Result<()>> {
         if let Some(outcome) = self.fdo.parent.answer(request) {
+            return Some(outcome);
+        }
+        if let Some(outcome) = table::answer(self, request) {
             return Some(outcome);
         }
         [cache::GUID, store::GUID, suspend::GUID]
@@ -149,6 +225,14 @@ impl ChildDevice for Vif {
         if self.is_emulated() {
             return Err(NtStatus::PNP_REBOOT_REQUIRED);
         }
+        let frontend = match self.frontend.get() {
+            Some(frontend) => frontend,
+            None => {
+                let frontend = Frontend::new(self, self.address(), None, Parameters::read())?;
+                self.frontend.start(try_arc(frontend)?)?
+            }
+        };
+        frontend.start()?;
         self.request_unplug(true);
         self.running.store(true, Ordering::Release);
         Ok(())
@@ -159,6 +243,29 @@ impl ChildDevice for Vif {
         if self.running.swap(false, Ordering::AcqRel) {
             self.request_unplug(false);
         }
+        if let Some(frontend) = self.frontend.get() {
+            frontend.end();
+        }
+    }
+
+    const HAS_POWER: bool = true;
+
+    fn switch(self: &Arc<Self>, on: bool) -> Result<()> {
+        if !self.running.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match self.frontend.get() {
+            Some(frontend) if on => frontend.start(),
+            Some(frontend) => {
+                frontend.stop();
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn stays(&self) {
+        self.refuse_eject();
     }
 
     fn deleted(&self) {

@@ -24,6 +24,7 @@ use nt_host::shortage::Shortage;
 use nt_sys::GUID;
 use pv_interfaces::{
     Guid, cache, console, debug, evtchn, gnttab, range_set, shared_info, store, suspend, unplug,
+    vif,
 };
 use xen_model::{
     Config, Source, Xen, dom0::Dom0, platform_pci::platform_device, toolstack::GuestSpec,
@@ -100,6 +101,7 @@ const PV_INTERFACES: &[(&str, Guid, RangeInclusive<u16>)] = &[
         console::GUID,
         console::VERSION_MIN..=console::VERSION_MAX,
     ),
+    ("VIF", vif::GUID, vif::VERSION_MIN..=vif::VERSION_MAX),
 ];
 
 /// Exit code of a process whose guest had a bug check.

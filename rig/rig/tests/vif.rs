@@ -6,17 +6,22 @@ mod life;
 #[path = "support/nic.rs"]
 mod nic;
 mod support;
+#[path = "support/vif_client.rs"]
+mod vif_client;
 
 use std::path::Path;
 
 use backends::block::BlockConfig;
+use backends::net::{Frame, Gso, Netback, Nics, Offer};
 use life::{GUEST_PATH, sleep, suspend, until};
 use nt_host::cm;
 use nt_host::pnp::Row;
+use pv_interfaces::vif::{COMPLETION_OK, ChecksumFlags, OffloadOptions, Statistic};
 use rig::boot::{self, Machine, Plan};
 use rig::image::Claim;
 use rig::packages::Packages;
 use support::{check, dist};
+use vif_client::VifClient;
 use xen_model::Resume;
 use xen_model::toolstack::{GuestSpec, VifSpec};
 
@@ -51,6 +56,289 @@ fn unplug(machine: &Machine, number: u32) -> Result<(), String> {
     until(&format!("device {number} goes"), || {
         device(machine, number).is_none() && address(number).is_none()
     })
+}
+
+/// Has a backend serve interfaces.
+fn serve(machine: &Machine) -> Nics {
+    let (driver, nics) = Netback::new();
+    machine.dom0().add_driver(Box::new(driver));
+    nics
+}
+
+/// Plugs in interface 0 and waits for its driver and for the connection.
+fn connect(machine: &Machine, nics: &Nics) -> Result<(), String> {
+    plug(machine, 0)?;
+    until("its driver starts", || {
+        device(machine, 0).is_some_and(|row| row.started)
+    })?;
+    until("it is connected", || nics.is_connected(0))
+}
+
+/// A frame to the interface of some other type, with bytes that tell it from others.
+fn plain(length: usize, seed: u8) -> Vec<u8> {
+    let mut bytes = vec![0x00, 0x16, 0x3E, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0x88, 0xB5];
+    bytes.extend((bytes.len()..length).map(|at| (at as u8).wrapping_mul(31) ^ seed));
+    bytes
+}
+
+/// The ones' complement sum of RFC 1071.
+fn sum(bytes: &[u8], start: u32) -> u32 {
+    bytes.chunks(2).fold(start, |sum, pair| {
+        let word = u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
+        let sum = sum + word;
+        (sum & 0xFFFF) + (sum >> 16)
+    })
+}
+
+/// The sum of TCP's pseudo header of a frame as [`tcp`] makes it.
+fn pseudo(frame: &[u8]) -> u32 {
+    sum(&frame[26..34], 6 + (frame.len() - 34) as u32)
+}
+
+/// A TCP segment over IPv4, its checksum that of the pseudo header alone, or whole.
+fn tcp(data: usize, blank: bool) -> Vec<u8> {
+    let mut frame = vec![0x00, 0x16, 0x3E, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
+    let total = (20 + 20 + data) as u16;
+    frame.extend([
+        0x45,
+        0,
+        (total >> 8) as u8,
+        total as u8,
+        0,
+        1,
+        0,
+        0,
+        64,
+        6,
+        0,
+        0,
+    ]);
+    frame.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+    let checksum = !(sum(&frame[14..34], 0) as u16);
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    frame.extend([
+        0x1F, 0x90, 0xC0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x18, 0xFF, 0xFF, 0, 0, 0, 0,
+    ]);
+    frame.extend((0..data).map(|at| (at * 7 % 251) as u8));
+    let start = pseudo(&frame);
+    let checksum = match blank {
+        true => start as u16,
+        false => !(sum(&frame[34..], start) as u16),
+    };
+    frame[50..52].copy_from_slice(&checksum.to_be_bytes());
+    frame
+}
+
+/// Whether a TCP segment's checksum is right.
+fn is_right(frame: &[u8]) -> bool {
+    sum(&frame[34..], pseudo(frame)) == 0xFFFF
+}
+
+/// Frames both ways, of all lengths, in pieces; large ones, and checksums that others complete.
+fn packets(machine: &Machine, offer: Offer) -> Result<(), String> {
+    nic::bind();
+    let nics = serve(machine);
+    nics.offer(offer);
+    connect(machine, &nics)?;
+    let mut client = VifClient::open(r"XENVIF\VEN_XP&DEV_NET\0")?;
+    client.enable(OffloadOptions::IPV4_TCP_CHECKSUM)?;
+    for round in 0..3 {
+        exchange(machine, &nics, &mut client)?;
+        if round == 1 {
+            suspend(machine, Resume::Restored)?;
+        } else {
+            client.disable();
+            client.enable(OffloadOptions::IPV4_TCP_CHECKSUM)?;
+        }
+        until("it is connected again", || nics.is_connected(0))?;
+    }
+    for statistic in [
+        Statistic::TransmitterUnicastPackets,
+        Statistic::TransmitterUnicastOctets,
+        Statistic::ReceiverUnicastPackets,
+        Statistic::ReceiverTcpPackets,
+    ] {
+        if client.statistic(statistic) == 0 {
+            return Err(format!("{statistic:?} is 0"));
+        }
+    }
+    client.disable();
+    client.release();
+    unplug(machine, 0)
+}
+
+fn exchange(machine: &Machine, nics: &Nics, client: &mut VifClient) -> Result<(), String> {
+    let dom0 = machine.dom0();
+    // What came before the last disconnection, and what the ends have sent each other since.
+    nics.take(0);
+    client.take();
+    let frames: Vec<_> = (14..=1514)
+        .step_by(50)
+        .map(|length| plain(length, 1))
+        .collect();
+    for piece in [9, 700, 4096] {
+        let status = client.send(frames.clone(), piece, 0, 0)?;
+        if status.iter().any(|status| *status != COMPLETION_OK) {
+            return Err(format!("frames were not sent: {status:?}"));
+        }
+        let mut sent = nics.take(0);
+        sent.sort_by_key(|frame| frame.bytes.len());
+        let mut expected = frames.clone();
+        for frame in &mut expected {
+            frame.resize(frame.len().max(60), 0);
+        }
+        if !sent.iter().map(|frame| &frame.bytes).eq(&expected) {
+            return Err(format!("{} frames arrived, or others", sent.len()));
+        }
+    }
+    // A checksum that the backend completes, and one that it does not.
+    client.send(
+        vec![tcp(1000, true)],
+        512,
+        OffloadOptions::IPV4_TCP_CHECKSUM,
+        0,
+    )?;
+    let sent = nics.take(0);
+    let frame = sent.first().ok_or("no segment arrived")?;
+    if frame.bytes != tcp(1000, frame.blank) {
+        return Err("a segment's checksum is neither blank nor right".to_owned());
+    }
+    let large = OffloadOptions::IPV4_LARGE_PACKET | OffloadOptions::IPV4_TCP_CHECKSUM;
+    let offered = client.call(|table, this| {
+        let mut options = OffloadOptions(0);
+        // SAFETY: the provider's method, and a place for the options.
+        unsafe { (table.transmitter_query_offload_options)(this, &mut options) };
+        options.0
+    });
+    if offered & large == large {
+        client.send(vec![tcp(40_000, true)], 3000, large, 1400)?;
+        let sent = nics.take(0);
+        let frame = sent.first().ok_or("no large send arrived")?;
+        let gso = Gso {
+            size: 1400,
+            v6: false,
+        };
+        if frame.gso != Some(gso) || !frame.blank || frame.bytes != tcp(40_000, true) {
+            return Err(format!("a large send is {:?}", frame.gso));
+        }
+    }
+
+    for frame in &frames {
+        let frame = Frame {
+            bytes: frame.clone(),
+            ..Frame::default()
+        };
+        nics.send(dom0, 0, frame);
+    }
+    until("all frames arrive", || client.count() == frames.len())?;
+    let mut received: Vec<_> = client.take().into_iter().map(|frame| frame.bytes).collect();
+    received.sort_by_key(Vec::len);
+    if received != frames {
+        return Err("other frames arrived".to_owned());
+    }
+    let segment = Frame {
+        bytes: tcp(1000, true),
+        blank: true,
+        validated: true,
+        gso: None,
+    };
+    nics.send(dom0, 0, segment);
+    until("a segment arrives", || client.count() == 1)?;
+    let received = client.take();
+    if received[0].bytes != tcp(1000, false)
+        || received[0].flags & ChecksumFlags::TCP_SUCCEEDED == 0
+    {
+        return Err(format!("a segment has flags {:#x}", received[0].flags));
+    }
+    let segment = Frame {
+        bytes: tcp(10_000, true),
+        blank: true,
+        validated: true,
+        gso: Some(Gso {
+            size: 1400,
+            v6: false,
+        }),
+    };
+    nics.send(dom0, 0, segment);
+    // Eight segments, as the client takes no large ones.
+    until("all segments arrive", || client.count() == 8)?;
+    let received = client.take();
+    let data: Vec<_> = received
+        .iter()
+        .flat_map(|it| &it.bytes[54..])
+        .copied()
+        .collect();
+    if data != tcp(10_000, true)[54..] || !received.iter().all(|it| is_right(&it.bytes)) {
+        return Err("the segments are not those of the large frame".to_owned());
+    }
+    let odd = received.iter().find(|it| it.mss != 0 || it.tci != 0);
+    odd.map_or(Ok(()), |odd| {
+        Err(format!("a segment says {} {}", odd.mss, odd.tci))
+    })
+}
+
+/// The link goes down and comes up again with another speed, and the client is told.
+fn link(machine: &Machine) -> Result<(), String> {
+    nic::bind();
+    let nics = serve(machine);
+    connect(machine, &nics)?;
+    let client = VifClient::open(r"XENVIF\VEN_XP&DEV_NET\0")?;
+    client.enable(0)?;
+    let speed = || {
+        client.call(|table, this| {
+            let mut speed = 0;
+            // SAFETY: the provider's method, and a place for the speed.
+            unsafe {
+                (table.mac_query_state)(
+                    this,
+                    std::ptr::null_mut(),
+                    &mut speed,
+                    std::ptr::null_mut(),
+                );
+            }
+            speed
+        })
+    };
+    let write = |key: &str, value: &str| {
+        let dom0 = machine.dom0();
+        dom0.store()
+            .write(&format!("{GUEST_PATH}/device/vif/0/{key}"), value);
+        dom0.bell().ring();
+    };
+    if speed() != 100_000_000_000 {
+        return Err(format!("the speed is {}", speed()));
+    }
+    write("disconnect", "1");
+    until("the link goes down", || speed() == 0)?;
+    write("speed", "250m");
+    write("disconnect", "0");
+    until("the link comes up", || speed() == 250_000_000)?;
+    if client.link_changes() < 2 {
+        return Err(format!(
+            "the client heard of {} changes",
+            client.link_changes()
+        ));
+    }
+    client.disable();
+    client.release();
+    unplug(machine, 0)
+}
+
+/// The toolstack takes an interface away, and everybody goes along.
+fn eject(machine: &Machine) -> Result<(), String> {
+    nic::bind();
+    let nics = serve(machine);
+    for _ in 0..3 {
+        connect(machine, &nics)?;
+        machine.dom0().detach_vif(0);
+        until("the device is ejected", || {
+            !nics.is_connected(0) && device(machine, 0).is_none()
+        })?;
+        until("the backend has closed", || {
+            machine.dom0().finish_vif_detach(0, false)
+        })?;
+    }
+    Ok(())
 }
 
 /// Whether the toolstack can see the driver.
@@ -112,6 +400,7 @@ fn come_and_go(machine: &Machine) -> Result<(), String> {
 /// What the driver of a device is offered, and the request for an unplug that stands as long as the device works.
 fn driver(machine: &Machine) -> Result<(), String> {
     nic::bind();
+    let _nics = serve(machine);
     let requests = || {
         let key = format!(r"{SERVICES}\XEN\Unplug");
         cm::read(&key, "NICS").and_then(|value| value.as_dword())
@@ -129,7 +418,7 @@ fn driver(machine: &Machine) -> Result<(), String> {
             .map(|(_, interface)| interface)
             .collect();
         offered.sort();
-        if offered != ["CACHE 1-2", "STORE 2", "SUSPEND 1"] {
+        if offered != ["CACHE 1-2", "STORE 2", "SUSPEND 1", "VIF 8-10"] {
             return Err(format!("offered: {offered:?}"));
         }
         unplug(machine, 0)?;
@@ -191,21 +480,37 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         "vif-come-and-go" => come_and_go(&machine)?,
         "vif-driver" => driver(&machine)?,
         "emulated-nic" => emulated(&machine)?,
+        "vif-packets" => packets(&machine, Offer::default())?,
+        "vif-plain-backend" => packets(
+            &machine,
+            Offer {
+                queues: 1,
+                split: false,
+                gso: false,
+                checksums: false,
+            },
+        )?,
+        "vif-link" => link(&machine)?,
+        "vif-eject" => eject(&machine)?,
         "vif-restored" => {
             nic::bind();
-            plug(&machine, 0)?;
+            let nics = serve(&machine);
+            connect(&machine, &nics)?;
             for _ in 0..3 {
                 suspend(&machine, Resume::Restored)?;
                 until("the driver introduces itself", || is_introduced(&machine))?;
                 plug(&machine, 1)?;
                 unplug(&machine, 1)?;
                 device(&machine, 0).ok_or("device 0 has gone")?;
+                until("it is connected again", || nics.is_connected(0))?;
             }
         }
         "vif-sleep" => {
             nic::bind();
-            plug(&machine, 0)?;
+            let nics = serve(&machine);
+            connect(&machine, &nics)?;
             sleep(4)?;
+            until("it is connected again", || nics.is_connected(0))?;
             until("the driver introduces itself", || is_introduced(&machine))?;
             plug(&machine, 1)?;
             unplug(&machine, 1)?;
@@ -240,6 +545,26 @@ fn the_driver_of_a_device_is_offered_what_it_needs() {
 #[test]
 fn a_device_waits_for_the_boot_without_the_emulated_one() {
     check("emulated-nic");
+}
+
+#[test]
+fn frames_go_both_ways() {
+    check("vif-packets");
+}
+
+#[test]
+fn frames_go_through_a_backend_that_offers_nothing() {
+    check("vif-plain-backend");
+}
+
+#[test]
+fn the_client_hears_of_the_link() {
+    check("vif-link");
+}
+
+#[test]
+fn an_interface_that_the_toolstack_takes_is_ejected() {
+    check("vif-eject");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use netfront::MacAddress;
 use nt::{NtStatus, Result};
-use pv_client::c_text;
+use pv_client::{CText, c_text};
 
 impl Fdo {
     /// Looks once. PASSIVE_LEVEL, one at a time.
@@ -22,7 +22,7 @@ impl Fdo {
         };
         if settings::enumerate() {
             wanted(&session)
-                .and_then(|wanted| self.reconcile(&wanted))
+                .and_then(|wanted| self.reconcile(&session, &wanted))
                 .inspect_err(|status| nt::warning!("looking for interfaces: {status}"))?;
         }
         self.children.set_known();
@@ -30,7 +30,11 @@ impl Fdo {
     }
 
     /// Makes the children agree with `wanted`.
-    fn reconcile(self: &Arc<Self>, wanted: &[(VifNumber, MacAddress)]) -> Result<()> {
+    fn reconcile(
+        self: &Arc<Self>,
+        session: &Session,
+        wanted: &[(VifNumber, MacAddress)],
+    ) -> Result<()> {
         let mut changed = self
             .children
             .keep(|vif| wanted.iter().any(|(number, _)| *number == vif.number()));
@@ -38,6 +42,9 @@ impl Fdo {
         for &(number, address) in wanted {
             // One that is on its way out has to be gone before it can come again.
             if self.children.any(|vif| vif.number() == number) {
+                continue;
+            }
+            if is_leaving(session, number) {
                 continue;
             }
             let identity = VifIdentity {
@@ -58,6 +65,15 @@ impl Fdo {
         }
         outcome
     }
+}
+
+/// Whether the toolstack is about to take an interface away. One that was ejected is not to come back before it has gone.
+fn is_leaving(session: &Session, number: VifNumber) -> bool {
+    let plain = session.store.plain();
+    let online = plain
+        .read(&c_text!("device/vif/{number}"), &c_text!("backend"))
+        .and_then(|backend| plain.read(&CText::from_bytes(backend.as_bytes()), &c_text!("online")));
+    online.is_ok_and(|online| online.as_bytes() == b"0")
 }
 
 /// The interfaces that there shall be devices of.

@@ -1,0 +1,373 @@
+//! A client of the VIF interface, as xennet.sys is one: sends and receives frames through its callback.
+
+use std::ffi::c_void;
+use std::ptr::null_mut;
+use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nt_host::ke::thread;
+use nt_host::mm::mdl::{IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool};
+use nt_host::mm::pool::{ExAllocatePoolWithTag, ExFreePoolWithTag};
+use nt_host::pnp::node;
+use nt_sys::{GUID, IO_QUERY_INTERFACE, IRP_MN_QUERY_INTERFACE, MDL, NonPagedPoolNx, nt_success};
+use pv_interfaces::vif::*;
+use pv_interfaces::{Interface, Table, This};
+
+use crate::life::{PATIENCE, until};
+
+const TAG: u32 = u32::from_le_bytes(*b"TstV");
+
+/// A received frame.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub bytes: Vec<u8>,
+    pub flags: u32,
+    pub mss: u16,
+    pub tci: u16,
+}
+
+/// What the callback has seen.
+#[derive(Default)]
+struct Seen {
+    received: Vec<Received>,
+    /// Cookies and status of frames that came back.
+    returned: Vec<(usize, u8)>,
+    link_changes: usize,
+    table: Option<VifV10>,
+}
+
+// SAFETY: the table's context is only handed back.
+unsafe impl Send for Seen {}
+
+static SEEN: Mutex<Option<Seen>> = Mutex::new(None);
+
+fn seen() -> MutexGuard<'static, Option<Seen>> {
+    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `body` as an NT thread and gives what it gives.
+pub fn on_thread<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
+    let (sender, receiver) = mpsc::channel();
+    thread::run(0, move || {
+        // The receiver may have given up.
+        let _ = sender.send(body());
+    });
+    receiver.recv_timeout(PATIENCE).expect("the thread ends")
+}
+
+/// An acquired interface, whose callback is this file's.
+pub struct VifClient {
+    table: VifV10,
+    sent: usize,
+}
+
+// SAFETY: the provider takes calls on any thread.
+unsafe impl Send for VifClient {}
+
+/// A table that can be sent to an NT thread.
+#[derive(Clone, Copy)]
+struct Sent(VifV10);
+// SAFETY: as above.
+unsafe impl Send for Sent {}
+
+impl Sent {
+    fn get(&self) -> &VifV10 {
+        &self.0
+    }
+}
+
+impl VifClient {
+    /// Asks a device for the interface and acquires it.
+    pub fn open(instance: &str) -> Result<Self, String> {
+        let instance = instance.to_owned();
+        let table = on_thread(move || query(&instance))?;
+        let Sent(table) = table;
+        let sent = Sent(table);
+        let status = on_thread(move || {
+            let table = sent.get();
+            // SAFETY: the provider's method, as documented; so below.
+            unsafe { (table.acquire)(&raw const table.header) }
+        });
+        if !nt_success(status) {
+            return Err(format!("Acquire: {status:#x}"));
+        }
+        *seen() = Some(Seen {
+            table: Some(table),
+            ..Seen::default()
+        });
+        Ok(Self { table, sent: 0 })
+    }
+
+    /// Calls a method on an NT thread.
+    pub fn call<R: Send + 'static>(
+        &self,
+        body: impl FnOnce(&VifV10, This) -> R + Send + 'static,
+    ) -> R {
+        let sent = Sent(self.table);
+        on_thread(move || {
+            let table = sent.get();
+            body(table, &raw const table.header)
+        })
+    }
+
+    /// Has every frame pass, and enables the interface.
+    pub fn enable(&self, options: u16) -> Result<(), String> {
+        let status = self.call(move |table, this| {
+            // SAFETY: the provider's methods, as documented.
+            unsafe { (table.receiver_set_offload_options)(this, OffloadOptions(options)) };
+            for class in [ADDRESS_UNICAST, ADDRESS_MULTICAST, ADDRESS_BROADCAST] {
+                // SAFETY: as above.
+                unsafe { (table.mac_set_filter_level)(this, class, FILTER_ALL) };
+            }
+            // SAFETY: as above; the callback needs no argument.
+            unsafe { (table.enable)(this, callback, null_mut()) }
+        });
+        match nt_success(status) {
+            true => Ok(()),
+            false => Err(format!("Enable: {status:#x}")),
+        }
+    }
+
+    pub fn disable(&self) {
+        self.call(|table, this| {
+            // SAFETY: the provider's method.
+            unsafe { (table.disable)(this) };
+        });
+    }
+
+    pub fn release(self) {
+        self.call(|table, this| {
+            // SAFETY: acquired in `open`.
+            unsafe { (table.release)(this) };
+        });
+    }
+
+    pub fn statistic(&self, statistic: Statistic) -> u64 {
+        self.call(move |table, this| {
+            let mut value = 0;
+            // SAFETY: the provider's method, and a place for the value.
+            unsafe { (table.query_statistic)(this, statistic as u32, &mut value) };
+            value
+        })
+    }
+
+    /// Sends frames, each cut into MDLs of `piece` bytes, and waits until they are back. Gives their status.
+    pub fn send(
+        &mut self,
+        frames: Vec<Vec<u8>>,
+        piece: usize,
+        options: u16,
+        mss: u16,
+    ) -> Result<Vec<u8>, String> {
+        let first = self.sent;
+        let count = frames.len();
+        self.sent += count;
+        let memory = self.call(move |table, this| {
+            let mut memory = Vec::new();
+            let last = frames.len().saturating_sub(1);
+            for (index, frame) in frames.iter().enumerate() {
+                let chain = Chain::new(frame, piece);
+                let hash = PacketHash::default();
+                // SAFETY: the chain lives until the frame is back.
+                let status = unsafe {
+                    (table.transmitter_queue_packet)(
+                        this,
+                        chain.first.cast(),
+                        0,
+                        frame.len() as u32,
+                        OffloadOptions(options),
+                        mss,
+                        0,
+                        &hash,
+                        (index < last).into(),
+                        (first + index) as *mut c_void,
+                    )
+                };
+                if !nt_success(status) {
+                    return Err(format!("frame {index} was refused: {status:#x}"));
+                }
+                memory.push(chain);
+            }
+            Ok(memory)
+        })?;
+        let back = || {
+            let seen = seen();
+            let returned = seen.iter().flat_map(|seen| &seen.returned);
+            returned.filter(|(cookie, _)| *cookie >= first).count()
+        };
+        until("every frame comes back", || back() == count)?;
+        on_thread(move || drop(memory));
+        let seen = seen();
+        let mut mine: Vec<_> = seen
+            .iter()
+            .flat_map(|seen| &seen.returned)
+            .filter(|(cookie, _)| *cookie >= first)
+            .copied()
+            .collect();
+        mine.sort_unstable();
+        mine.dedup_by_key(|(cookie, _)| *cookie);
+        match mine.len() == count {
+            true => Ok(mine.into_iter().map(|(_, status)| status).collect()),
+            false => Err("a frame came back twice".to_owned()),
+        }
+    }
+
+    /// What was received since this was last asked.
+    pub fn take(&self) -> Vec<Received> {
+        let mut seen = seen();
+        seen.as_mut()
+            .map(|seen| std::mem::take(&mut seen.received))
+            .unwrap_or_default()
+    }
+
+    /// Frames received that were not taken.
+    pub fn count(&self) -> usize {
+        seen().as_ref().map_or(0, |seen| seen.received.len())
+    }
+
+    /// How often the link was said to have changed.
+    pub fn link_changes(&self) -> usize {
+        seen().as_ref().map_or(0, |seen| seen.link_changes)
+    }
+}
+
+fn query(instance: &str) -> Result<Sent, String> {
+    let node = node::by_instance(instance).and_then(node::get);
+    let node = node.ok_or("no such device")?;
+    let mut guid = GUID {
+        Data1: VifV10::GUID.data1,
+        Data2: VifV10::GUID.data2,
+        Data3: VifV10::GUID.data3,
+        Data4: VifV10::GUID.data4,
+    };
+    let mut table = std::mem::MaybeUninit::<VifV10>::zeroed();
+    let answer = node.pdo.pnp(IRP_MN_QUERY_INTERFACE, |location| {
+        location.Parameters.QueryInterface = IO_QUERY_INTERFACE {
+            InterfaceType: &raw mut guid,
+            Size: size_of::<VifV10>() as u16,
+            Version: VifV10::VERSION,
+            Interface: table.as_mut_ptr().cast(),
+            InterfaceSpecificData: null_mut(),
+        };
+    });
+    if !nt_success(answer.status) {
+        return Err(format!("no VIF interface: {:#x}", answer.status));
+    }
+    // SAFETY: the provider filled it in.
+    let table = unsafe { table.assume_init() };
+    let Interface { size, version, .. } = table.header;
+    match (size, version) {
+        (240, 10) => Ok(Sent(table)),
+        odd => Err(format!("a table of size and version {odd:?}")),
+    }
+}
+
+/// A frame in pool memory, described by MDLs.
+struct Chain {
+    first: *mut MDL,
+    memory: Vec<*mut c_void>,
+}
+
+// SAFETY: the memory belongs to this.
+unsafe impl Send for Chain {}
+
+impl Chain {
+    fn new(frame: &[u8], piece: usize) -> Self {
+        let mut chain = Self {
+            first: null_mut(),
+            memory: Vec::new(),
+        };
+        for piece in frame.chunks(piece).rev() {
+            let memory = ExAllocatePoolWithTag(NonPagedPoolNx, piece.len(), TAG);
+            assert!(!memory.is_null());
+            // SAFETY: the block is that long.
+            unsafe {
+                memory
+                    .cast::<u8>()
+                    .copy_from_nonoverlapping(piece.as_ptr(), piece.len())
+            };
+            // SAFETY: a block of non-paged pool, without an IRP.
+            let mdl = unsafe { IoAllocateMdl(memory, piece.len() as u32, 0, 0, null_mut()) };
+            assert!(!mdl.is_null());
+            // SAFETY: a new MDL of non-paged pool.
+            unsafe { MmBuildMdlForNonPagedPool(mdl) };
+            // SAFETY: a live MDL.
+            unsafe { (*mdl).Next = chain.first };
+            chain.first = mdl;
+            chain.memory.push(memory);
+        }
+        chain
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        while !self.first.is_null() {
+            let mdl = self.first;
+            // SAFETY: a live MDL of the chain.
+            self.first = unsafe { (*mdl).Next };
+            // SAFETY: nobody uses it any more.
+            unsafe { IoFreeMdl(mdl) };
+        }
+        for memory in self.memory.drain(..) {
+            // SAFETY: allocated in `new`.
+            unsafe { ExFreePoolWithTag(memory, TAG) };
+        }
+    }
+}
+
+unsafe extern "win64" fn callback(_: *mut c_void, kind: u32, parameters: *mut ParametersV10) {
+    // SAFETY: null, or the provider's parameters during the call.
+    let parameters = unsafe { parameters.as_ref() };
+    let (table, cookie) = {
+        let mut seen = seen();
+        let Some(seen) = seen.as_mut() else { return };
+        match (kind, parameters) {
+            (TYPE_RETURN_PACKET, Some(parameters)) => {
+                // SAFETY: the parameters of this type.
+                let back = unsafe { parameters.return_packet };
+                // SAFETY: lives during the call.
+                let completion = unsafe { back.completion.read() };
+                seen.returned
+                    .push((back.cookie as usize, completion.status));
+                return;
+            }
+            (TYPE_QUEUE_PACKET, Some(parameters)) => {
+                // SAFETY: the parameters of this type.
+                let packet = unsafe { parameters.queue_packet }.packet;
+                seen.received.push(Received {
+                    bytes: bytes(packet.mdl.cast(), packet.offset, packet.length),
+                    flags: packet.flags.0,
+                    mss: packet.maximum_segment_size,
+                    tci: packet.tag_control_information,
+                });
+                (seen.table, packet.cookie)
+            }
+            _ => {
+                seen.link_changes += 1;
+                return;
+            }
+        }
+    };
+    let Some(table) = table else { return };
+    // SAFETY: given back once.
+    unsafe { (table.receiver_return_packet)(&raw const table.header, cookie) };
+}
+
+/// The bytes of a chain of mapped MDLs.
+fn bytes(mut mdl: *mut MDL, offset: u32, length: u32) -> Vec<u8> {
+    let mut all = Vec::new();
+    // SAFETY: the provider's chain lives until the packet is given back.
+    while let Some(fields) = unsafe { mdl.as_ref() } {
+        // SAFETY: a mapped MDL's memory.
+        let piece = unsafe {
+            std::slice::from_raw_parts(
+                fields.MappedSystemVa.cast::<u8>(),
+                fields.ByteCount as usize,
+            )
+        };
+        all.extend_from_slice(piece);
+        mdl = fields.Next;
+    }
+    all[offset as usize..][..length as usize].to_vec()
+}
