@@ -31,6 +31,7 @@ use super::function::label;
 use super::irp::{self, State};
 use crate::exports;
 use crate::ke::border;
+use crate::ke::bridge::{self, Caller, with_caller};
 use crate::ke::event::KeSetEvent;
 use crate::place;
 use crate::sync::Mutex;
@@ -65,7 +66,19 @@ static CALLS: Mutex<Calls> = Mutex::new(Calls {
 ///
 /// # Safety
 /// `device` is a live device object, `irp` an IRP whose next location is filled in.
-pub unsafe extern "win64" fn IofCallDriver(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+#[unsafe(naked)]
+pub unsafe extern "win64" fn IofCallDriver(
+    _device: *mut DEVICE_OBJECT,
+    _irp: *mut IRP,
+) -> NTSTATUS {
+    with_caller!(call_driver)
+}
+
+unsafe extern "win64" fn call_driver(
+    device: *mut DEVICE_OBJECT,
+    irp: *mut IRP,
+    caller: *const Caller,
+) -> NTSTATUS {
     irp::demand(irp, "IofCallDriver");
     if !super::device::is_device(device) {
         Rule::DeviceInvalid.breach(format_args!(
@@ -129,7 +142,9 @@ pub unsafe extern "win64" fn IofCallDriver(device: *mut DEVICE_OBJECT, irp: *mut
     });
     let locks = locks::held();
     // SAFETY: the driver's own routine, called as documented.
-    let status = border::call(|| unsafe { dispatch(device, irp) });
+    let body = || border::call(|| unsafe { dispatch(device, irp) });
+    // SAFETY: the state is that of this function's caller.
+    let status = unsafe { bridge::across(caller, abandoned, id, body) };
     locks::check(locks, dispatch as usize, "a dispatch routine");
     trace::emit(Class::Irp, || Event::IrpReturn {
         irp: place::of_data(irp),
@@ -149,6 +164,11 @@ pub unsafe extern "win64" fn IofCallDriver(device: *mut DEVICE_OBJECT, irp: *mut
     }
     returned(id, status);
     status
+}
+
+/// The caller handles an exception of the driver: the dispatch routine will not return.
+fn abandoned(id: u64) {
+    CALLS.lock().open.retain(|call| call.id != id);
 }
 
 /// Notes a call; returns its number.

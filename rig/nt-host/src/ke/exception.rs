@@ -8,14 +8,16 @@
 //!                                                                   └─ nobody ───────────────> bug check
 //! ```
 //! Frames of images are walked by their tables. A frame of the executive ends the search, since the drivers above did
-//! not call each other, with one exception: below a handler that the executive calls here, the search goes on where
-//! the handler's exception was raised ([`Dispatch`]).
+//! not call each other, with two exceptions: below a handler that the executive calls here, the search goes on where
+//! the handler's exception was raised ([`Dispatch`]); and where the executive calls a driver for another one, as
+//! IofCallDriver does, it goes on in the other one ([`Bridge`]).
 
 use core::ptr::{NonNull, null, null_mut};
 use core::sync::atomic::Ordering;
 
 use nt_sys::NTSTATUS;
 
+use super::bridge::{self, Bridge};
 use super::bugcheck;
 use super::thread;
 use crate::host::platform;
@@ -40,7 +42,7 @@ pub const CONTINUE_SEARCH: i32 = 1;
 const RAX: usize = 0;
 const RSP: usize = 4;
 /// No kernel stack is longer than this, in bytes.
-const STACK: u64 = 64 << 10;
+pub(super) const STACK: u64 = 64 << 10;
 /// A stack has fewer frames than this.
 const MAX_FRAMES: usize = 1024;
 /// Bytes of a driver's stack which a search takes, besides what handlers use.
@@ -160,6 +162,8 @@ struct Walk {
     scope: u32,
     /// The exceptions whose handlers are further up.
     outer: *const Dispatch,
+    /// The calls of drivers for drivers that are further up.
+    bridge: *const Bridge,
 }
 
 /// A frame on the way.
@@ -179,8 +183,26 @@ impl Walk {
             if let Some(module) = modules::by_address(rip).filter(|module| module.is_code(rip)) {
                 return Some(module);
             }
-            let above = (self.outer as u64).wrapping_sub(self.state.registers.general[RSP]);
-            if self.outer.is_null() || above >= STACK {
+            let rsp = self.state.registers.general[RSP];
+            let distance = |at: u64| match at.wrapping_sub(rsp) {
+                above if at != 0 && above < STACK => above,
+                _ => u64::MAX,
+            };
+            let (outer, bridge) = (
+                distance(self.outer as u64),
+                bridge::above(&mut self.bridge, rsp),
+            );
+            if let Some(bridge) = bridge
+                && distance(core::ptr::from_ref(bridge) as u64) < outer
+            {
+                // SAFETY: valid as long as the call, which has not returned.
+                let (registers, vectors) = unsafe { bridge.state() };
+                self.state = State { registers, vectors };
+                self.scope = 0;
+                self.bridge = bridge.previous();
+                continue;
+            }
+            if outer == u64::MAX {
                 return None;
             }
             // SAFETY: it is further up on the stack of this thread, whose frame has not returned.
@@ -197,7 +219,7 @@ impl Walk {
         let module = self.module()?;
         let state = self.state;
         let State { registers, vectors } = &mut self.state;
-        let frame = unwind::unwind(module, registers, Some(vectors), kind)?;
+        let frame = unwind::unwind(module, registers, Some(vectors), kind, None)?;
         Some(Step {
             module,
             frame,
@@ -269,6 +291,7 @@ pub fn has_handler(registers: &Registers) -> bool {
         },
         scope: 0,
         outer: innermost(),
+        bridge: bridge::innermost(),
     };
     for _ in 0..MAX_FRAMES {
         match walk.step(UNW_FLAG_EHANDLER) {
@@ -300,6 +323,7 @@ unsafe fn dispatch(record: *mut Record, context: *mut Context) {
         state,
         scope: 0,
         outer: previous,
+        bridge: bridge::innermost(),
     };
     for _ in 0..MAX_FRAMES {
         let Some(step) = walk.step(UNW_FLAG_EHANDLER) else {
@@ -344,6 +368,7 @@ pub unsafe fn unwind_to(
         scope: 0,
         // SAFETY: as above.
         outer: unsafe { current.as_ref() }.map_or(null(), |dispatch| dispatch.previous),
+        bridge: bridge::innermost(),
     };
     // SAFETY: the caller's promise.
     let flags = unsafe { (*record).flags } & EXCEPTION_NONCONTINUABLE | EXCEPTION_UNWINDING;
@@ -376,6 +401,7 @@ pub unsafe fn unwind_to(
             state.general[RAX] = value;
             state.rip = target_ip;
             set_innermost(walk.outer);
+            bridge::leave(walk.bridge);
             // SAFETY: the frame's own state, at the place where it takes over; this frame is far below it.
             unsafe { context::resume(&raw mut state) };
         }

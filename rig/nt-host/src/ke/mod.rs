@@ -13,6 +13,7 @@
 pub mod affinity;
 pub mod backtrace;
 pub mod border;
+pub mod bridge;
 pub mod bugcheck;
 pub mod context;
 pub mod dispatcher;

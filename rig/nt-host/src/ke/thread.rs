@@ -78,6 +78,8 @@ pub struct Thread {
     pub(super) affinity: AtomicU64,
     /// The exception that it handles, the innermost of several; on its stack.
     pub(super) exceptions: AtomicPtr<super::exception::Dispatch>,
+    /// The call of a driver for a driver that it is in, the innermost of several; on its stack.
+    pub(super) bridges: AtomicPtr<super::bridge::Bridge>,
     /// The module whose code it runs, 0 for the executive.
     pub owner: u32,
     /// Threads are counted from 1.
@@ -124,6 +126,7 @@ impl Thread {
                 next: AtomicPtr::new(null_mut()),
                 affinity: AtomicU64::new(0),
                 exceptions: AtomicPtr::new(null_mut()),
+                bridges: AtomicPtr::new(null_mut()),
                 owner,
                 number: NUMBERS.fetch_add(1, Ordering::Relaxed),
                 stack: UnsafeCell::new(stack),

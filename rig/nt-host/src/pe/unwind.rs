@@ -59,6 +59,16 @@ pub fn read_stack(address: u64) -> Option<u64> {
 /// The vector registers XMM0 to XMM15, low half first.
 pub type Vectors = [[u64; 2]; 16];
 
+/// Where a frame keeps its caller's registers, 0 for those that it does not keep: `KNONVOLATILE_CONTEXT_POINTERS`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Saved {
+    /// XMM0 to XMM15.
+    pub vectors: [u64; 16],
+    /// General registers.
+    pub general: [u64; 16],
+}
+
 /// UNWIND_INFO.Flags: the function has a handler for exceptions.
 pub const UNW_FLAG_EHANDLER: u8 = 1;
 /// UNWIND_INFO.Flags: the function has a handler for unwinding.
@@ -75,16 +85,17 @@ pub struct Frame {
 
 /// Steps from a frame of `module` to its caller. `None` when the information is damaged or the stack unreadable.
 pub fn step(module: &Module, registers: &mut Registers) -> Option<()> {
-    unwind(module, registers, None, 0).map(|_| ())
+    unwind(module, registers, None, 0, None).map(|_| ())
 }
 
 /// As [`step`], with vector registers where they matter. The frame's handler is reported if it is of a kind in `wanted`
-/// (`UNW_FLAG_*`) and the function is neither in its prolog nor in an epilog.
+/// (`UNW_FLAG_*`) and the function is neither in its prolog nor in an epilog. `saved` gets where registers were.
 pub fn unwind(
     module: &Module,
     registers: &mut Registers,
     mut vectors: Option<&mut Vectors>,
     wanted: u8,
+    mut saved: Option<&mut Saved>,
 ) -> Option<Frame> {
     let rva = u32::try_from(registers.rip.checked_sub(module.base() as u64)?).ok()?;
     let mut function = module.function(rva);
@@ -106,11 +117,17 @@ pub fn unwind(
         if first {
             in_body = offset >= info.prolog;
             frame.establisher = info.establisher(module, offset, registers)?;
-            if in_body && leave(module, current, rva, registers) == Some(()) {
+            if in_body && leave(module, current, rva, registers, saved.as_deref_mut()) == Some(()) {
                 return Some(frame);
             }
         }
-        if info.apply(module, offset, registers, vectors.as_deref_mut())? {
+        if info.apply(
+            module,
+            offset,
+            registers,
+            vectors.as_deref_mut(),
+            saved.as_deref_mut(),
+        )? {
             return Some(frame);
         }
         first = false;
@@ -133,8 +150,10 @@ fn leave(
     function: RuntimeFunction,
     rva: u32,
     registers: &mut Registers,
+    saved: Option<&mut Saved>,
 ) -> Option<()> {
     let mut state = *registers;
+    let mut places = [0; 16];
     let mut at = rva;
     loop {
         let instruction = decode(module, at)?;
@@ -152,7 +171,9 @@ fn leave(
                 state.general[RSP] = state.general[base].wrapping_add(displacement);
             }
             Code::Pop_r64 => {
-                state.general[number(instruction.op0_register())?] = read_stack(rsp)?;
+                let register = number(instruction.op0_register())?;
+                state.general[register] = read_stack(rsp)?;
+                places[register] = rsp;
                 state.general[RSP] = rsp + 8;
             }
             Code::Retnq | Code::Retnq_imm16 => break,
@@ -172,6 +193,9 @@ fn leave(
     state.rip = read_stack(state.general[RSP])?;
     state.general[RSP] += 8;
     *registers = state;
+    if let Some(saved) = saved {
+        saved.general = places;
+    }
     Some(())
 }
 
@@ -278,7 +302,10 @@ impl Info {
         offset: u32,
         registers: &mut Registers,
         mut vectors: Option<&mut Vectors>,
+        saved: Option<&mut Saved>,
     ) -> Option<bool> {
+        let mut nowhere = Saved::default();
+        let saved = saved.unwrap_or(&mut nowhere);
         let frame = match self.frame_register {
             0 => None,
             register => Some(registers.general[register].wrapping_sub(self.frame_offset)),
@@ -300,6 +327,7 @@ impl Info {
             match operation {
                 UWOP_PUSH_NONVOL => {
                     registers.general[info] = read_stack(rsp)?;
+                    saved.general[info] = rsp;
                     registers.general[RSP] = rsp + 8;
                 }
                 UWOP_ALLOC_LARGE => {
@@ -319,7 +347,9 @@ impl Info {
                         false => self.word(module, word)? * 8,
                         true => self.double(module, word)?,
                     };
-                    registers.general[info] = read_stack(base.wrapping_add(save))?;
+                    let at = base.wrapping_add(save);
+                    registers.general[info] = read_stack(at)?;
+                    saved.general[info] = at;
                 }
                 UWOP_SAVE_XMM128 | UWOP_SAVE_XMM128_FAR => {
                     if let Some(vectors) = vectors.as_deref_mut() {
@@ -329,6 +359,7 @@ impl Info {
                         };
                         let at = base.wrapping_add(save);
                         vectors[info] = [read_stack(at)?, read_stack(at.wrapping_add(8))?];
+                        saved.vectors[info] = at;
                     }
                 }
                 UWOP_PUSH_MACHFRAME => {

@@ -190,9 +190,9 @@ pub extern "win64" fn PoStartNextPowerIrp(_irp: *mut IRP) {}
 ///
 /// # Safety
 /// As for IofCallDriver.
-pub unsafe extern "win64" fn PoCallDriver(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
-    // SAFETY: the caller's promise.
-    unsafe { IofCallDriver(device, irp) }
+#[unsafe(naked)]
+pub unsafe extern "win64" fn PoCallDriver(_device: *mut DEVICE_OBJECT, _irp: *mut IRP) -> NTSTATUS {
+    core::arch::naked_asm!("jmp {function}", function = sym IofCallDriver)
 }
 
 /// Takes all started devices to a system power state (PowerSystem*), for a reason (PowerAction*). On the PnP

@@ -13,7 +13,7 @@ use crate::ke::exception::{
     EXCEPTION_UNWINDING, Pointers, Record,
 };
 use crate::pe::modules;
-use crate::pe::unwind::{self, RuntimeFunction};
+use crate::pe::unwind::{self, RuntimeFunction, Saved};
 
 /// `STATUS_UNWIND` (ntstatus.h): the code of an unwinding without an exception.
 const STATUS_UNWIND: NTSTATUS = 0xC000_0027_u32 as i32;
@@ -37,8 +37,8 @@ pub unsafe extern "win64" fn RtlLookupFunctionEntry(
         .map_or(null(), core::ptr::from_ref)
 }
 
-/// Microsoft Learn: RtlVirtualUnwind; the frame's handler of a wanted kind, or null. Where registers were saved is not
-/// reported.
+/// Microsoft Learn: RtlVirtualUnwind; the frame's handler of a wanted kind, or null. `saved` gets where the frame keeps its
+/// caller's registers, and keeps what it has for those that it does not keep.
 ///
 /// # Safety
 /// The pointers are valid as documented.
@@ -50,12 +50,13 @@ pub unsafe extern "win64" fn RtlVirtualUnwind(
     context: *mut Context,
     data: *mut *const c_void,
     establisher: *mut u64,
-    _saved: *mut c_void,
+    saved: *mut Saved,
 ) -> *const c_void {
     // SAFETY: the caller's promise.
     let context = unsafe { &mut *context };
     let mut registers = context.registers();
     registers.rip = pc;
+    let mut found = Saved::default();
     let module = modules::by_address(pc).filter(|module| module.base() as u64 == base);
     let Some(frame) = module.and_then(|module| {
         unwind::unwind(
@@ -63,10 +64,19 @@ pub unsafe extern "win64" fn RtlVirtualUnwind(
             &mut registers,
             Some(&mut context.vectors),
             kinds as u8,
+            Some(&mut found),
         )
     }) else {
         return null();
     };
+    // SAFETY: the caller's promise: null, or a structure of its own.
+    if let Some(saved) = unsafe { saved.as_mut() } {
+        let old = saved.general.iter_mut().chain(&mut saved.vectors);
+        let new = found.general.iter().chain(&found.vectors);
+        old.zip(new)
+            .filter(|(_, new)| **new != 0)
+            .for_each(|(old, new)| *old = *new);
+    }
     context.general = registers.general;
     context.rip = registers.rip;
     // SAFETY: the caller's promise.

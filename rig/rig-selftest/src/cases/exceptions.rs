@@ -3,6 +3,7 @@
 use core::arch::asm;
 use core::ptr::null_mut;
 
+use crate::stage::{Act, Scene, Stage, skip};
 use crate::suite::Outcome;
 use crate::try_blocks::{attempt, finally, wrong_registers};
 use crate::wdk::*;
@@ -358,6 +359,65 @@ fn unwound_once() -> Option<(u64, u64)> {
     Some((context.Rip, base))
 }
 
+/// A handler around IofCallDriver takes what the driver below raises; the request is its maker's again.
+fn a_handler_above_a_request_takes_what_the_driver_below_raises() -> Outcome {
+    struct Sent(*mut DEVICE_OBJECT, *mut IRP);
+    extern "system" fn send(sent: PVOID) {
+        // SAFETY: the case's own structure.
+        let sent = unsafe { &*sent.cast::<Sent>() };
+        IofCallDriver(sent.0, sent.1);
+    }
+    fn raises(_: &'static Scene, _: *mut DEVICE_OBJECT, _: *mut IRP) -> NTSTATUS {
+        ExRaiseStatus(CODE)
+    }
+    // Through one driver's frames, and through two drivers'.
+    for acts in [&[raises as Act][..], &[raises, skip]] {
+        let stage = Stage::new(acts)?;
+        let irp = IoAllocateIrp(acts.len() as i8, 0);
+        check!(!irp.is_null(), "IoAllocateIrp failed");
+        IoGetNextIrpStackLocation(irp).MajorFunction = IRP_MJ_INTERNAL_DEVICE_CONTROL;
+        let mut sent = Sent(stage.top(), irp);
+        let code = attempt(send, (&raw mut sent).cast(), take, null_mut());
+        IoReuseIrp(irp, STATUS_SUCCESS);
+        IoFreeIrp(irp);
+        equal!(code, Some(CODE as u32), "the code at the handler above");
+    }
+    Ok(())
+}
+
+/// Learn, RtlVirtualUnwind: the context pointers say where the frame keeps the registers of its caller.
+fn a_step_of_unwinding_says_where_registers_are() -> Outcome {
+    let mut context = CONTEXT::zeroed();
+    RtlCaptureContext(&raw mut context);
+    let (pc, mut base) = (context.Rip, 0);
+    let row = RtlLookupFunctionEntry(pc, &raw mut base, null_mut());
+    check!(!row.is_null(), "RtlLookupFunctionEntry finds nothing");
+    let (mut data, mut frame) = (null_mut(), 0);
+    // KNONVOLATILE_CONTEXT_POINTERS: XMM0 to XMM15, then RAX to R15.
+    let mut saved = [core::ptr::null::<u64>(); 32];
+    RtlVirtualUnwind(
+        0,
+        base,
+        pc,
+        row,
+        &raw mut context,
+        &raw mut data,
+        &raw mut frame,
+        saved.as_mut_ptr().cast(),
+    );
+    let general = core::iter::once(context.Rax).chain(context.Registers);
+    let mut count = 0;
+    for (number, (place, value)) in saved[16..].iter().zip(general).enumerate() {
+        // SAFETY: null, or a place in this function's frame.
+        if let Some(&kept) = unsafe { place.as_ref() } {
+            count += 1;
+            equal!(kept, value, "what is kept of register {number}");
+        }
+    }
+    check!(count != 0, "no register is kept in this frame");
+    Ok(())
+}
+
 /// Learn, RtlVirtualUnwind: the state becomes that of the caller.
 fn a_step_of_unwinding_leads_to_the_caller() -> Outcome {
     let Some((caller, base)) = core::hint::black_box(unwound_once()) else {
@@ -397,4 +457,6 @@ group!("exceptions":
     locking_what_is_no_memory_raises,
     copying_from_nowhere_is_an_exception_of_the_caller,
     a_step_of_unwinding_leads_to_the_caller,
+    a_step_of_unwinding_says_where_registers_are,
+    a_handler_above_a_request_takes_what_the_driver_below_raises,
 );

@@ -31,7 +31,8 @@ impl EXCEPTION_RECORD {
 pub struct CONTEXT {
     _before: [u64; 15],
     pub Rax: u64,
-    _registers: [u64; 15],
+    /// RCX to R15, by number.
+    pub Registers: [u64; 15],
     pub Rip: u64,
     _after: [u64; 122],
 }
@@ -43,7 +44,7 @@ impl CONTEXT {
         Self {
             _before: [0; 15],
             Rax: 0,
-            _registers: [0; 15],
+            Registers: [0; 15],
             Rip: 0,
             _after: [0; 122],
         }
