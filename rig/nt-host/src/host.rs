@@ -16,6 +16,8 @@ pub struct Config {
     pub exports: alloc::vec::Vec<&'static [Export]>,
     /// Who decides which calls of drivers lack memory; `None` for none.
     pub shortage: Option<&'static dyn crate::shortage::Shortage>,
+    /// Who knows what other domains may use of this one's memory; `None` for nobody.
+    pub hypervisor: Option<&'static dyn crate::hypervisor::Hypervisor>,
 }
 
 impl Default for Config {
@@ -26,6 +28,7 @@ impl Default for Config {
             start_options: String::new(),
             exports: alloc::vec::Vec::new(),
             shortage: None,
+            hypervisor: None,
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod dbg;
 pub mod ex;
 pub mod export;
 pub mod host;
+pub mod hypervisor;
 pub mod inf;
 pub mod io;
 pub mod ke;

@@ -33,6 +33,7 @@ use xen_model::{
 use crate::{
     debugger,
     faults::director::Director,
+    hypervisor,
     image::Claim,
     logger,
     packages::{PackageError, Packages},
@@ -191,6 +192,7 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
     let config = Config {
         log: Arc::new(xen_line),
         faults: director.map(Director::for_xen),
+        witness: Some(hypervisor::witness()),
         ..Config::default()
     };
     let settings = Settings {
@@ -208,6 +210,7 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
     let xen = Xen::new(linux.clone(), config);
     linux.set_xen(&xen);
 
+    let hypervisor = hypervisor::of(&xen);
     let dom0 = Dom0::new(xen);
     dom0.build_guest(plan.guest);
     let (driver, disks) = Blkback::new();
@@ -235,6 +238,7 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
         nt_host::Config {
             exports: storport_host::exports().to_vec(),
             shortage: director.map(|director| director as &dyn Shortage),
+            hypervisor: Some(hypervisor),
             ..nt_host::Config::default()
         },
     );
@@ -474,12 +478,16 @@ impl Machine {
             // The receiver waits, or has given up.
             let _ = sender.send(leaks.lines());
         });
-        let findings = wait::receive(&receiver, FAREWELL).unwrap_or_else(|| {
-            vec![format!(
+        let findings = match wait::receive(&receiver, FAREWELL) {
+            Some(mut findings) => {
+                findings.extend(hypervisor::findings(self.dom0.xen()));
+                findings
+            }
+            None => vec![format!(
                 "the devices were not removed within {} s",
                 FAREWELL.as_secs()
-            )]
-        });
+            )],
+        };
         nt_host::ke::stop();
         if let Some(world) = seeded::world() {
             wait::until(FAREWELL, || world.cpus_ended());

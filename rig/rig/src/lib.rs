@@ -8,6 +8,7 @@ pub mod demo;
 pub mod device;
 pub mod disk;
 pub mod faults;
+pub mod hypervisor;
 pub mod image;
 pub mod interrupt;
 pub mod logger;

@@ -72,6 +72,8 @@ struct Channel {
     state: PortState,
     vcpu: u32,
     end: Option<Arc<EventEnd>>,
+    /// Who made it by a hypercall.
+    made_by: Option<Vec<u64>>,
 }
 
 impl Channel {
@@ -79,6 +81,7 @@ impl Channel {
         state: PortState::Free,
         vcpu: 0,
         end: None,
+        made_by: None,
     };
 }
 
@@ -131,7 +134,7 @@ impl Table {
         self.channels[port] = Channel {
             state,
             vcpu,
-            end: None,
+            ..Channel::FREE
         };
         Ok(Port(port as u32))
     }
@@ -188,23 +191,27 @@ impl Xen {
                     _ => return Err(ESRCH),
                 }
                 a.port = self.alloc_unbound(GUEST, any_domain(a.remote_dom))?;
+                self.made(a.port);
                 self.put_argument(arg, &a)?;
             }
             BIND_INTERDOMAIN => {
                 let mut a: BindInterdomain = self.argument(arg)?;
                 a.local_port =
                     self.bind_interdomain(GUEST, any_domain(a.remote_dom), a.remote_port, None)?;
+                self.made(a.local_port);
                 self.put_argument(arg, &a)?;
             }
             BIND_VIRQ => {
                 let mut a: BindVirq = self.argument(arg)?;
                 a.port = self.bind_virq(a.virq, a.vcpu)?;
+                self.made(a.port);
                 self.put_argument(arg, &a)?;
             }
             BIND_IPI => {
                 let mut a: BindIpi = self.argument(arg)?;
                 self.vcpu_exists(a.vcpu)?;
                 a.port = guard(self.ports.tables.write())[1].bind(PortState::Ipi, a.vcpu)?;
+                self.made(a.port);
                 self.put_argument(arg, &a)?;
             }
             BIND_VCPU => {
@@ -231,6 +238,24 @@ impl Xen {
             _ => return Err(ENOSYS),
         }
         Ok(0)
+    }
+
+    /// Notes who made a port of the guest's.
+    fn made(&self, port: Port) {
+        let witness = self.witness();
+        if let Ok(channel) = guard(self.ports.tables.write())[1].get_mut(port) {
+            channel.made_by = Some(witness);
+        }
+    }
+
+    /// Every port that the guest made: what it is bound to, and who made it.
+    pub(crate) fn each_port(&self, mut each: impl FnMut(Port, PortState, &[u64])) {
+        let tables = guard(self.ports.tables.read());
+        for (number, channel) in (0..).zip(&tables[1].channels) {
+            if let Some(made_by) = &channel.made_by {
+                each(Port(number), channel.state, made_by);
+            }
+        }
     }
 
     pub(crate) fn vcpu_exists(&self, vcpu: u32) -> Result<(), i64> {

@@ -61,6 +61,8 @@ impl std::error::Error for GrantError {}
 pub struct Violation {
     /// The entry.
     pub gref: Gref,
+    /// The frame whose use by the other domain goes on.
+    pub gfn: u64,
     /// What it should have held: flags in the low half, domain in the high half.
     pub expected: u32,
     /// What it held.
@@ -104,18 +106,19 @@ impl Table {
 }
 
 /// A mapping of the guest's: what unmapping needs.
-#[derive(Clone, Copy)]
-struct Track {
-    granter: DomId,
-    gref: Gref,
+#[derive(Clone)]
+pub(crate) struct Track {
+    pub(crate) granter: DomId,
+    pub(crate) gref: Gref,
     access: Access,
-    gfn: u64,
+    pub(crate) gfn: u64,
+    pub(crate) made_by: Vec<u64>,
 }
 
 /// Both domains' tables.
 pub(crate) struct Grants {
     tables: [Table; 2],
-    tracks: Mutex<Vec<Option<Track>>>,
+    pub(crate) tracks: Mutex<Vec<Option<Track>>>,
     violations: Mutex<Vec<Violation>>,
 }
 
@@ -358,9 +361,25 @@ impl Xen {
         );
         guard(self.grants.violations.lock()).push(Violation {
             gref,
+            gfn: u64::from(active.gfn),
             expected,
             found,
         });
+    }
+
+    /// Every entry of the guest's table: its flags and domain, and its frame.
+    pub(crate) fn each_grant(&self, mut each: impl FnMut(Gref, u32, u32)) {
+        let table = &self.grants.tables[1];
+        for index in 0..table.frames.load(Ordering::Acquire) {
+            let page = Page::xen(&*self.machine, table.first_frame + u64::from(index));
+            let entries = page.words().chunks_exact(2);
+            for (number, entry) in (index * ENTRIES_PER_FRAME..).zip(entries) {
+                let word = entry[0].load(Ordering::Acquire);
+                if word != 0 {
+                    each(Gref(number), word, entry[1].load(Ordering::Acquire));
+                }
+            }
+        }
     }
 
     /// A fresh table, as a new domain has; mappings by other domains must have ended.
@@ -421,6 +440,7 @@ impl Xen {
             gref: op.gref,
             access,
             gfn,
+            made_by: self.witness(),
         });
         Ok(handle as u32)
     }
@@ -431,7 +451,7 @@ impl Xen {
         let slot = tracks
             .get_mut(op.handle as usize)
             .ok_or(GrantError(GNTST_BAD_HANDLE))?;
-        let track = (*slot).ok_or(GrantError(GNTST_BAD_HANDLE))?;
+        let track = slot.clone().ok_or(GrantError(GNTST_BAD_HANDLE))?;
         if op.host_addr != 0 && op.host_addr / PAGE_SIZE as u64 != track.gfn {
             return Err(GrantError(GNTST_GENERAL_ERROR));
         }

@@ -20,6 +20,7 @@ mod grant;
 mod hvm;
 mod hypercall;
 mod ioport;
+mod left;
 pub mod machine;
 mod memory;
 pub mod platform_pci;
@@ -42,6 +43,7 @@ pub use bare::BareMachine;
 pub use counts::Counts;
 pub use event::{EventEnd, PortState};
 pub use grant::{Access, GrantError, Mapping, Violation};
+pub use left::{Borrowed, Bound, Granted, Witness};
 pub use machine::{Fault, Machine, P2m, Upcall};
 pub use sched::Resume;
 
@@ -85,6 +87,8 @@ pub struct Config {
     pub log: Log,
     /// What goes wrong; `None` for nothing.
     pub faults: Option<Arc<dyn faults::Faults>>,
+    /// Who makes a hypercall; `None` where nobody knows.
+    pub witness: Option<Witness>,
 }
 
 impl Default for Config {
@@ -98,6 +102,7 @@ impl Default for Config {
             unplug_refused: false,
             log: Arc::new(|_, _| {}),
             faults: None,
+            witness: None,
         }
     }
 }

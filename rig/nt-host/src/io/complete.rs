@@ -103,6 +103,8 @@ unsafe extern "win64" fn call_driver(
         );
     }
     let level = fields.CurrentLocation.saturating_sub(1);
+    // SAFETY: just found to be an IRP.
+    unsafe { irp::demand_untouched(irp) };
     // SAFETY: just found to be an IRP with a location left.
     unsafe { irp::step(irp, -1) };
     // SAFETY: just found to be an IRP.
@@ -132,6 +134,8 @@ unsafe extern "win64" fn call_driver(
             describe(device)
         ));
     };
+    // SAFETY: just found to be an IRP.
+    unsafe { irp::track(irp) }.last = dispatch as usize;
     let before = crate::ke::irql::current();
     trace::emit(Class::Irp, || Event::IrpCall {
         irp: place::of_data(irp),

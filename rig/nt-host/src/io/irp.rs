@@ -1,8 +1,11 @@
 //! IRPs: memory for them, and the calls that make, reuse and free them.
 //!
 //! ```text
-//!   IRP │ stack locations [0 .. StackCount) │ Track (the host's own, behind what drivers know of)
+//!   IRP │ stack locations [0 .. StackCount) │ nobody's location │ Track (the host's own, behind what drivers know of)
 //! ```
+//! An IRP has pages of its own, which are out of reach when it is freed: a driver that touches it after it was completed
+//! faults. Where its maker keeps it instead, nobody's location shows whether somebody marked it pending after it had gone
+//! through its whole stack.
 
 use core::ptr::{NonNull, null_mut};
 
@@ -38,6 +41,8 @@ pub(super) struct Track {
     pub state: State,
     /// Made by IoBuildSynchronousFsdRequest: its completion sets the event and frees it.
     pub synchronous: bool,
+    /// The dispatch routine that it went to last.
+    pub last: usize,
 }
 
 const MAGIC: usize = 0x6b63_6172_5470_7249;
@@ -47,6 +52,14 @@ const TAG: [u8; 4] = *b"Irp ";
 const fn size(stack: usize) -> usize {
     size_of::<IRP>() + stack * size_of::<IO_STACK_LOCATION>()
 }
+
+/// Where the track is: behind the location above the stack.
+const fn track_offset(stack: usize) -> usize {
+    size(stack) + size_of::<IO_STACK_LOCATION>()
+}
+
+/// What fills the location above the stack: its flags are none of SL_*.
+const NOBODYS: u8 = 0x0C;
 
 /// # Safety
 /// `irp` is a live IRP of this module.
@@ -62,7 +75,7 @@ pub(super) unsafe fn track<'a>(irp: *mut IRP) -> &'a mut Track {
     let stack = unsafe { fields(irp) }.StackCount;
     let track = irp
         .cast::<u8>()
-        .wrapping_add(size(stack.max(0) as usize))
+        .wrapping_add(track_offset(stack.max(0) as usize))
         .cast::<Track>();
     // SAFETY: every IRP was allocated with a track behind its stack.
     unsafe { &mut *track }
@@ -77,7 +90,7 @@ pub(super) fn demand(irp: *mut IRP, function: &str) {
         // SAFETY: the memory is readable.
         && unsafe { fields(irp) }.Type == IO_TYPE_IRP
         // SAFETY: the memory is readable.
-        && platform.readable(irp as u64, size(unsafe { fields(irp) }.StackCount.max(0) as usize) + size_of::<Track>())
+        && platform.readable(irp as u64, track_offset(unsafe { fields(irp) }.StackCount.max(0) as usize) + size_of::<Track>())
         // SAFETY: the memory is readable up to the end of the track.
         && unsafe { track(irp) }.magic == MAGIC;
     if !good {
@@ -163,8 +176,8 @@ pub unsafe fn enter(irp: *mut IRP) {
 /// A new IRP for `owner`.
 fn allocate(stack: CCHAR, owner: u32, synchronous: bool) -> Option<NonNull<IRP>> {
     let count = usize::try_from(stack).ok().filter(|count| *count > 0)?;
-    let total = size(count) + size_of::<Track>();
-    let memory = pool::allocate_for(owner, total, TAG)?;
+    let total = track_offset(count) + size_of::<Track>();
+    let memory = pool::allocate_apart(owner, total, TAG)?;
     // SAFETY: the allocation is that long.
     unsafe { memory.write_bytes(0, total) };
     let irp = memory.cast::<IRP>();
@@ -178,6 +191,7 @@ fn allocate(stack: CCHAR, owner: u32, synchronous: bool) -> Option<NonNull<IRP>>
         owner,
         state: State::Idle,
         synchronous,
+        last: 0,
     };
     // SAFETY: the memory is that of an IRP with `count` locations.
     unsafe { initialize(irp.as_ptr(), stack) };
@@ -205,8 +219,38 @@ unsafe fn initialize(irp: *mut IRP, stack: CCHAR) {
         .cast::<u8>()
         .wrapping_add(size(count))
         .cast::<IO_STACK_LOCATION>();
+    // SAFETY: the location above the stack is part of the IRP's memory.
+    unsafe {
+        above
+            .cast::<u8>()
+            .write_bytes(NOBODYS, size_of::<IO_STACK_LOCATION>())
+    };
     // SAFETY: the IRP is laid out.
     *unsafe { current(irp) } = above;
+}
+
+/// Checks that nobody has written the location above the stack: by its maker, when he frees it or uses it again.
+///
+/// # Safety
+/// `irp` is a live IRP.
+pub(super) unsafe fn demand_untouched(irp: *mut IRP) {
+    // SAFETY: the caller's promise.
+    let stack = unsafe { fields(irp) }.StackCount.max(0) as usize;
+    let above = irp.cast::<u8>().wrapping_add(size(stack));
+    // SAFETY: the location above the stack is part of the IRP's memory.
+    let bytes = unsafe { &*above.cast::<[u8; size_of::<IO_STACK_LOCATION>()]>() };
+    if let Some(at) = bytes.iter().position(|&byte| byte != NOBODYS) {
+        // SAFETY: the caller's promise.
+        let last = unsafe { track(irp) }.last;
+        let what = match at == core::mem::offset_of!(IO_STACK_LOCATION, Control) {
+            true => "marked it pending, or wrote another flag,",
+            false => "wrote a stack location",
+        };
+        Rule::IrpTouched.breach_of(
+            last,
+            format_args!("completed IRP {irp:p} and {what} after that"),
+        );
+    }
 }
 
 /// Microsoft Learn: IoAllocateIrp.
@@ -237,12 +281,14 @@ pub unsafe extern "win64" fn IoFreeIrp(irp: *mut IRP) {
 /// `irp` is a live IRP which nothing uses any more.
 pub(super) unsafe fn free(irp: *mut IRP) {
     // SAFETY: the caller's promise.
+    unsafe { demand_untouched(irp) };
+    // SAFETY: the caller's promise.
     unsafe { track(irp) }.magic = 0;
     // SAFETY: the caller's promise.
     unsafe { fields(irp) }.Type = 0;
     if let Some(memory) = NonNull::new(irp.cast()) {
-        // SAFETY: allocated from the pool by `allocate`.
-        unsafe { pool::free(memory) };
+        // SAFETY: allocated so by `allocate`.
+        unsafe { pool::free_late(memory, "an IRP", Rule::IrpTouched) };
     }
 }
 
@@ -252,6 +298,8 @@ pub(super) unsafe fn free(irp: *mut IRP) {
 /// `irp` is an IRP of the caller, from IoAllocateIrp.
 pub unsafe extern "win64" fn IoReuseIrp(irp: *mut IRP, status: NTSTATUS) {
     demand(irp, "IoReuseIrp");
+    // SAFETY: just found to be an IRP.
+    unsafe { demand_untouched(irp) };
     // SAFETY: just found to be an IRP.
     let stack = unsafe { fields(irp) }.StackCount;
     // SAFETY: just found to be an IRP of that stack.

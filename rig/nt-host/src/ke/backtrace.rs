@@ -79,6 +79,27 @@ pub fn of_call() -> Vec<u64> {
     };
     registers.rip = address;
     registers.general[RSP] = rsp + 8;
+    climb(registers, &mut frames);
+    frames
+}
+
+/// The frames of images between this place, where the platform serves a driver that did not come by an import, and the
+/// executive's call into them.
+pub fn of_trap() -> Vec<u64> {
+    let mut registers = Registers::default();
+    // SAFETY: reads a register.
+    unsafe {
+        asm!("mov {}, rsp", out(reg) registers.general[RSP], options(nomem, nostack, preserves_flags))
+    };
+    let mut frames = Vec::new();
+    if search(&mut registers).is_some() {
+        climb(registers, &mut frames);
+    }
+    frames
+}
+
+/// Adds the frames of images from `registers` up to a frame of the executive.
+fn climb(mut registers: Registers, frames: &mut Vec<u64>) {
     while frames.len() < MAX_FRAMES
         && let Some(module) = modules::by_address(registers.rip)
         && module.is_code(registers.rip)
@@ -88,7 +109,6 @@ pub fn of_call() -> Vec<u64> {
             break;
         }
     }
-    frames
 }
 
 /// The drivers on the stack of the caller.

@@ -22,6 +22,7 @@ use crate::platform::Protection;
 use crate::sync::Mutex;
 use crate::verifier::Rule;
 use crate::verifier::mdls::{self, Step};
+use crate::verifier::shared;
 
 const TAG: pool::Tag = *b"Mdl ";
 
@@ -41,6 +42,15 @@ pub fn pages_of(owner: u32) -> usize {
         .filter(|pages| pages.owner == owner)
         .map(|pages| pages.frames.len())
         .sum()
+}
+
+/// The module that has allocated a frame for an MDL, if one has.
+pub fn owner_of(frame: frames::Frame) -> Option<u32> {
+    let allocated = ALLOCATED.lock();
+    let found = allocated
+        .values()
+        .find(|pages| pages.frames.contains(&frame));
+    found.map(|pages| pages.owner)
 }
 
 /// Pages which `length` bytes at `address` touch.
@@ -247,6 +257,7 @@ pub unsafe extern "win64" fn MmFreePagesFromMdl(mdl: *mut MDL) {
             "frees the pages of MDL {mdl:p}, which MmAllocatePagesForMdlEx did not make or which were freed before"
         ));
     };
+    shared::freed("pages of an MDL", |frame| allocated.frames.contains(&frame));
     header.MdlFlags &= !MDL_PAGES_LOCKED;
     give_back(&allocated.frames);
 }

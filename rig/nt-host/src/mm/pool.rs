@@ -20,7 +20,7 @@ use crate::exports;
 use crate::ke::bugcheck;
 use crate::ke::processor::{self, Counters};
 use crate::sync::Mutex;
-use crate::verifier::{Rule, freed};
+use crate::verifier::{Rule, freed, quarantine, shared};
 
 /// A pool tag; its bytes as they appear in memory.
 pub type Tag = [u8; 4];
@@ -282,7 +282,31 @@ pub fn try_free(memory: NonNull<u8>, tag: Option<Tag>) -> Result<(), PoolError> 
     Ok(())
 }
 
+/// Memory for `owner` with pages of its own, for [`free_late`].
+pub fn allocate_apart(owner: u32, size: usize, tag: Tag) -> Option<NonNull<u8>> {
+    let size = (size + RED_ZONE).next_multiple_of(PAGE_SIZE) - RED_ZONE;
+    allocate_large(owner, size, tag)
+}
+
+/// Frees what [`allocate_apart`] made, which was `what`; whoever touches it now breaks `rule`.
+///
+/// # Safety
+/// `memory` came from [`allocate_apart`], and nothing uses it any more.
+pub unsafe fn free_late(memory: NonNull<u8>, what: &'static str, rule: Rule) {
+    match take_large(memory, None) {
+        Ok((first, pages)) => quarantine::put(first, pages, what, rule),
+        Err(error) => refuse(memory, error),
+    }
+}
+
 fn free_large(memory: NonNull<u8>, tag: Option<Tag>) -> Result<(), PoolError> {
+    let (first, pages) = take_large(memory, tag)?;
+    frames::free(first, pages as u64);
+    Ok(())
+}
+
+/// Ends a large allocation; its frames, which are still in use, and how many they are.
+fn take_large(memory: NonNull<u8>, tag: Option<Tag>) -> Result<(frames::Frame, usize), PoolError> {
     let address = memory.as_ptr() as usize;
     let large = {
         let mut pool = LARGE.lock();
@@ -300,10 +324,13 @@ fn free_large(memory: NonNull<u8>, tag: Option<Tag>) -> Result<(), PoolError> {
         return Err(PoolError::Overrun);
     }
     freed::check(address, large.size);
-    bytes.fill(DEAD);
     let frame = frames::frame_of(address).ok_or(PoolError::NotAllocated)?;
-    frames::free(frame, large.pages as u64);
-    Ok(())
+    if large.owner != 0 {
+        let pages = frame..frame + large.pages as u64;
+        shared::freed("pool", |frame| pages.contains(&frame));
+    }
+    bytes.fill(DEAD);
+    Ok((frame, large.pages))
 }
 
 /// What module `owner` has allocated and not freed.
@@ -338,6 +365,15 @@ pub fn allocations(owner: u32) -> Vec<Allocation> {
         },
     ));
     found
+}
+
+/// The module that has allocated pool in a frame, if one has.
+pub fn owner_of(frame: frames::Frame) -> Option<u32> {
+    let address = frames::address(frame).as_ptr() as usize;
+    let large = LARGE.lock();
+    let found = large.range(..=address).next_back();
+    let is_there = |(start, large): &(&usize, &Large)| address - *start < large.pages * PAGE_SIZE;
+    found.filter(is_there).map(|(_, large)| large.owner)
 }
 
 /// A tag as text; what does not print is a dot.

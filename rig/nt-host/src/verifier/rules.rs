@@ -159,6 +159,8 @@ rules! {
             "an IRP is completed with its cancel routine still set"
         IrpLeak "irp-leak" 0xc4
             "a driver never completes an IRP that it has"
+        IrpTouched "irp-touched" 0xc4
+            "an IRP is read, written or marked pending by a driver that has completed it or passed it on"
         DeviceInvalid "device-invalid" 0xc4
             "what is passed as a device object is none, or was deleted"
         DeviceNoDispatch "device-no-dispatch" 0xc4
@@ -221,6 +223,18 @@ rules! {
             "a driver is unloaded and leaves an interrupt connected"
         CallbackLeak "callback-leak" 0xc4
             "a driver is unloaded and leaves a callback registered"
+    }
+    "Xen" {
+        GrantLeak "grant-leak" 0xc4
+            "drivers are unloaded and leave a page granted to another domain"
+        GrantFreed "grant-freed" 0xc4
+            "memory is freed while another domain may use it"
+        GrantChanged "grant-changed" 0xc4
+            "a grant is ended or changed while another domain uses the page"
+        GrantMapLeak "grant-map-leak" 0xc4
+            "drivers are unloaded and leave a page of another domain mapped"
+        EventChannelLeak "event-channel-leak" 0xc4
+            "drivers are unloaded and leave an event channel open"
     }
     "Storport" {
         SrbInvalid "srb-invalid" 0xc4

@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use super::*;
-use crate::device::{READ_ROUTINE, complete, send};
+use crate::device::{READ_ROUTINE, complete, pass, send};
 
 pub const CASES: &[Case] = &[
     ("passes-on-what-is-no-irp", |device| {
@@ -42,6 +42,23 @@ pub const CASES: &[Case] = &[
     ("completes-a-cancelable-irp", |device| {
         send(device, cancelable);
     }),
+    ("reads-a-completed-irp", |device| {
+        send(device, reads_after);
+    }),
+    ("marks-a-completed-irp", |device| {
+        send(device, marks_after);
+    }),
+    ("writes-an-irp-that-it-passed-on", |device| {
+        send(device, writes_after);
+    }),
+    ("marks-a-completed-irp-that-its-maker-keeps", |device| {
+        READ_ROUTINE.store(marks_after as *const () as usize, Ordering::SeqCst);
+        let irp = IoAllocateIrp(1, 0);
+        IoGetNextIrpStackLocation(irp).MajorFunction = IRP_MJ_READ;
+        IoSetCompletionRoutine(irp, keeps, null_mut(), ALWAYS);
+        IofCallDriver(device, irp);
+        IoFreeIrp(irp);
+    }),
     ("keeps-an-irp", |device| {
         send(device, never);
     }),
@@ -53,6 +70,24 @@ pub const CASES: &[Case] = &[
 unsafe extern "system" fn twice(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
     complete(irp, STATUS_SUCCESS);
     complete(irp, STATUS_SUCCESS)
+}
+
+unsafe extern "system" fn reads_after(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    complete(irp, STATUS_SUCCESS);
+    fields(irp).IoStatus.Status
+}
+
+unsafe extern "system" fn marks_after(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    complete(irp, STATUS_SUCCESS);
+    IoMarkIrpPending(irp);
+    STATUS_SUCCESS
+}
+
+unsafe extern "system" fn writes_after(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    // SAFETY: the same arguments.
+    let status = unsafe { pass(device, irp) };
+    fields(irp).IoStatus.Information = 1;
+    status
 }
 
 unsafe extern "system" fn keeps(_: *mut DEVICE_OBJECT, _: *mut IRP, _: PVOID) -> NTSTATUS {

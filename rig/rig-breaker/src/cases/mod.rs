@@ -9,6 +9,7 @@ mod locks;
 mod memory;
 mod objects;
 mod pool;
+mod xen;
 
 use core::ffi::c_void;
 use core::ptr::null_mut;
@@ -30,6 +31,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         code::CASES,
         memory::CASES,
         leaks::CASES,
+        xen::CASES,
     ]
     .into_iter()
     .flatten()

@@ -23,7 +23,7 @@ use nt_host::ke::processor;
 use nt_host::pe::{modules, unwind};
 use nt_host::rtl::context::Context;
 use nt_host::rtl::memory;
-use nt_host::verifier::{Rule, code};
+use nt_host::verifier::{Rule, code, quarantine};
 use nt_sys::{NTSTATUS, STATUS_ACCESS_VIOLATION};
 
 use super::emulate::Outcome;
@@ -287,6 +287,7 @@ impl Linux {
             );
         }
         if self.memory().covers(address) {
+            quarantine::check(address, kind, &state);
             // The parameter's values: 0 for a read, 2 for a write, 16 for a fetch.
             bugcheck::fault(
                 PAGE_FAULT_IN_NONPAGED_AREA,

@@ -366,6 +366,37 @@ pub const CASES: &[Case] = &[
         "which MmProbeAndLockPages did not lock",
     ),
     case("unmaps-no-io-space", IoSpaceUnmap, "which are not mapped"),
+    // Xen.
+    finding(
+        "leaves-a-page-granted",
+        GrantLeak,
+        "granted by entry 8 to domain 0",
+    ),
+    case(
+        "frees-a-granted-page",
+        GrantFreed,
+        "in it, granted by entry 8 to domain 0",
+    ),
+    case(
+        "frees-granted-pages-of-an-mdl",
+        GrantFreed,
+        "frees pages of an MDL with frame",
+    ),
+    finding(
+        "changes-a-grant-in-use",
+        GrantChanged,
+        "changed grant 8 of frame",
+    ),
+    finding(
+        "leaves-a-grant-mapped",
+        GrantMapLeak,
+        "left grant 8 of domain 1 mapped",
+    ),
+    finding(
+        "leaves-an-event-channel",
+        EventChannelLeak,
+        "rig-breaker.sys left event channel 3, waiting for domain 0",
+    ),
     // Storport.
     posed(
         "completes-no-srb",
@@ -441,6 +472,26 @@ pub const CASES: &[Case] = &[
         "completes-a-cancelable-irp",
         IrpCancelRoutine,
         "with its cancel routine still set",
+    ),
+    case(
+        "reads-a-completed-irp",
+        IrpTouched,
+        "of an IRP that is gone since rig-breaker.sys ended it",
+    ),
+    case(
+        "marks-a-completed-irp",
+        IrpTouched,
+        "of an IRP that is gone since",
+    ),
+    case(
+        "writes-an-irp-that-it-passed-on",
+        IrpTouched,
+        "of an IRP that is gone since",
+    ),
+    case(
+        "marks-a-completed-irp-that-its-maker-keeps",
+        IrpTouched,
+        "marked it pending, or wrote another flag, after that",
     ),
     finding("keeps-an-irp", IrpLeak, "holds IRP_MJ 0x03"),
     finding("leaks-io-space", IoSpaceLeak, "0x1000 bytes of I/O space"),

@@ -2,15 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::process::exit;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use nt_host::cm::Value;
 use nt_host::pnp;
 use rig::boot;
+use rig::hypervisor;
 use rig::packages::Packages;
 use rig::platform::{Linux, Settings, seeded};
 use rig::wait;
+use xen_model::Xen;
+use xen_model::dom0::Dom0;
+use xen_model::toolstack::GuestSpec;
 
 use crate::posing;
 
@@ -31,19 +36,28 @@ pub fn breaker() -> PathBuf {
 
 /// Plays a case; what the verifier says goes to standard output.
 pub fn play(case: &str) -> ! {
+    let xen_config = xen_model::Config {
+        witness: Some(hypervisor::witness()),
+        ..xen_model::Config::default()
+    };
     let settings = Settings {
         cpus: 2,
         ram_mib: 32,
-        xen_frames: 16,
+        xen_frames: xen_config.xen_frames(),
         log: Box::new(|line| println!("{line}")),
         halted: Box::new(|_| exit(EXIT_BUG_CHECK)),
         shut_down: Box::new(|_| {}),
     };
     // Virtual time: whoever waits for what never comes waits for nothing.
     let linux = Linux::seeded(settings, 1).expect("a machine");
+    let xen = Xen::new(linux.clone(), xen_config);
+    linux.set_xen(&xen);
+    let dom0 = Dom0::new(Arc::clone(&xen));
+    dom0.build_guest(GuestSpec::default());
     let machine = linux.leak();
     let config = nt_host::Config {
         exports: storport_host::exports().to_vec(),
+        hypervisor: Some(hypervisor::of(&xen)),
         ..nt_host::Config::default()
     };
     nt_host::init(machine, config);
@@ -59,7 +73,8 @@ pub fn play(case: &str) -> ! {
     pnp::start(functions);
     wait::until(PATIENCE, pnp::settled);
     posing::play(case);
-    let findings = wait::receive(&tear_down(), PATIENCE).expect("a torn down machine");
+    let mut findings = wait::receive(&tear_down(), PATIENCE).expect("a torn down machine");
+    findings.extend(hypervisor::findings(&xen));
     posing::play_unloaded(case);
     for line in findings {
         println!("finding {line}");

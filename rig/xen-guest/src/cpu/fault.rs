@@ -10,7 +10,7 @@ use nt_host::ke::bugcheck::{
 };
 use nt_host::ke::fault as access;
 use nt_host::pe::{modules, unwind};
-use nt_host::verifier::code;
+use nt_host::verifier::{code, quarantine};
 
 use super::interrupt::Frame;
 use crate::memory::{self, paging};
@@ -180,6 +180,7 @@ fn page_fault(frame: &Frame) -> ! {
         );
     }
     let write = frame.error & WRITE != 0;
+    quarantine::check(address, u64::from(write), &state);
     let verb = if write { "writes to" } else { "reads" };
     bugcheck::fault(
         PAGE_FAULT_IN_NONPAGED_AREA,
