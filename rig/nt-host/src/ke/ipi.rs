@@ -57,8 +57,8 @@ pub(super) fn deliver(cpu: &Processor, level: KIRQL) -> bool {
     while !call.go.load(Ordering::Acquire) {
         platform().relax();
     }
-    // SAFETY: the initiator's function and argument.
     stack::apart(cpu, || {
+        // SAFETY: the initiator's function and argument.
         border::call(|| unsafe { (call.function)(call.argument) })
     });
     call.done.fetch_add(1, Ordering::AcqRel);

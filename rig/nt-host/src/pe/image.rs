@@ -322,7 +322,7 @@ impl Layout {
     pub fn pageable(&self) -> Option<Range<u32>> {
         let mut sections = self.sections.iter().filter(|section| section.pageable);
         let first = sections.next()?;
-        let last = sections.last().unwrap_or(first);
+        let last = sections.next_back().unwrap_or(first);
         Some(first.rva..last.rva.saturating_add(last.size))
     }
 

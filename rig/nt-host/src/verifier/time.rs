@@ -67,6 +67,15 @@ struct Slot {
     routine: AtomicUsize,
 }
 
+impl Slot {
+    const fn new() -> Self {
+        Self {
+            since: AtomicU64::new(0),
+            routine: AtomicUsize::new(0),
+        }
+    }
+}
+
 /// A processor's part.
 pub struct PerCpu {
     dpc: Slot,
@@ -85,13 +94,9 @@ pub struct PerCpu {
 
 impl PerCpu {
     pub(crate) const fn new() -> Self {
-        const EMPTY: Slot = Slot {
-            since: AtomicU64::new(0),
-            routine: AtomicUsize::new(0),
-        };
         Self {
-            dpc: EMPTY,
-            interrupt: EMPTY,
+            dpc: Slot::new(),
+            interrupt: Slot::new(),
             ran: AtomicU64::new(0),
             at: AtomicU64::new(0),
             slept: AtomicBool::new(false),
