@@ -10,6 +10,7 @@ use core::ffi::{CStr, c_char};
 use core::mem::MaybeUninit;
 use core::ptr::{null, null_mut};
 
+use nt_host::ke::border;
 use nt_host::ke::event::Event;
 use nt_host::ke::wait::Timeout;
 use nt_host::pnp::{self, node, query::Pdo};
@@ -70,7 +71,7 @@ impl Store {
             .take()
             .ok_or("no device has a store interface")?;
         // SAFETY: the provider filled the table in.
-        let status = unsafe { (store.0.acquire)(store.this()) };
+        let status = border::call(|| unsafe { (store.0.acquire)(store.this()) });
         if !nt_success(status) {
             // What was not acquired is not released.
             core::mem::forget(store);
@@ -116,7 +117,7 @@ impl Store {
         let node = c_string(path)?;
         let mut value: *mut c_char = null_mut();
         // SAFETY: the interface is acquired; the strings live during the call.
-        let status = unsafe {
+        let status = border::call(|| unsafe {
             (self.0.read)(
                 self.this(),
                 null_mut(),
@@ -124,7 +125,7 @@ impl Store {
                 node.as_ptr(),
                 &raw mut value,
             )
-        };
+        });
         if status == STATUS_OBJECT_NAME_NOT_FOUND {
             return Ok(None);
         }
@@ -133,7 +134,7 @@ impl Store {
         let text = unsafe { CStr::from_ptr(value) };
         let text = text.to_string_lossy().into_owned();
         // SAFETY: the value is the provider's, and not used any more.
-        unsafe { (self.0.free)(self.this(), value) };
+        border::call(|| unsafe { (self.0.free)(self.this(), value) });
         Ok(Some(text))
     }
 
@@ -141,9 +142,9 @@ impl Store {
     fn clear(&self, path: &str) -> Result<(), String> {
         let node = c_string(path)?;
         // SAFETY: the interface is acquired; the strings live during the call, and the format has no arguments.
-        let status = unsafe {
+        let status = border::call(|| unsafe {
             (self.0.printf)(self.this(), null_mut(), null(), node.as_ptr(), c"".as_ptr())
-        };
+        });
         check(status, "clearing", path)
     }
 
@@ -153,7 +154,7 @@ impl Store {
         let event = Event::new(false);
         let mut watch: *mut Watch = null_mut();
         // SAFETY: the interface is acquired; the event outlives the watch, which is removed below.
-        let status = unsafe {
+        let status = border::call(|| unsafe {
             (self.0.watch_add)(
                 self.this(),
                 null(),
@@ -161,7 +162,7 @@ impl Store {
                 event.object().as_ptr().cast(),
                 &raw mut watch,
             )
-        };
+        });
         check(status, "watching", path)?;
         let found = loop {
             match self.read(path) {
@@ -175,7 +176,7 @@ impl Store {
             event.wait(Timeout::after(LOOK));
         };
         // SAFETY: the watch is this function's.
-        let status = unsafe { (self.0.watch_remove)(self.this(), watch) };
+        let status = border::call(|| unsafe { (self.0.watch_remove)(self.this(), watch) });
         found.and(check(status, "unwatching", path))
     }
 }
@@ -183,7 +184,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         // SAFETY: the interface is acquired, and nothing of it is in use.
-        unsafe { (self.0.release)(self.this()) };
+        border::call(|| unsafe { (self.0.release)(self.this()) });
     }
 }
 
