@@ -66,7 +66,7 @@ pub(crate) struct Found {
     pub text: String,
 }
 
-/// All cases on one processor and on two; and that a case which is wrong on purpose fails.
+/// All cases on one processor and on two, a bug check with its callbacks, and that a case which is wrong on purpose fails.
 pub(crate) fn check() -> Result<Found> {
     build()?;
     let mut found = Found {
@@ -97,6 +97,15 @@ pub(crate) fn check() -> Result<Found> {
             found.text.push_str(&text);
         }
     }
+    let output = command()
+        .arg("--bug-check")
+        .output()
+        .context("cannot start the rig")?;
+    let seen = text(&output);
+    let (passed, failed) = counts(&seen).ok_or_else(|| anyhow!("no verdict in:\n{seen}"))?;
+    ensure!(output.status.success(), "bug check callbacks:\n{seen}");
+    found.passed += passed;
+    found.failed += failed;
     let output = command()
         .args(["--self-check", "self-check"])
         .output()

@@ -1,6 +1,6 @@
 //! Kernel core objects: dispatcher objects, DPCs, timers, processors, IRQLs, bug checks.
 
-use crate::{BOOLEAN, KAFFINITY, KIRQL, LARGE_INTEGER, LIST_ENTRY, NTSTATUS, PVOID, UCHAR};
+use crate::{BOOLEAN, GUID, KAFFINITY, KIRQL, LARGE_INTEGER, LIST_ENTRY, NTSTATUS, PVOID, UCHAR};
 
 // IRQLs of x64 (wdm.h).
 pub const PASSIVE_LEVEL: KIRQL = 0;
@@ -171,6 +171,55 @@ pub const BufferStarted: UCHAR = 2;
 pub const BufferFinished: UCHAR = 3;
 pub const BufferIncomplete: UCHAR = 4;
 
+// KBUGCHECK_CALLBACK_REASON
+pub const KbCallbackSecondaryDumpData: i32 = 2;
+pub const KbCallbackDumpIo: i32 = 3;
+pub const KbCallbackAddPages: i32 = 4;
+
+pub type KBUGCHECK_REASON_CALLBACK_ROUTINE = unsafe extern "win64" fn(
+    reason: i32,
+    record: *mut KBUGCHECK_REASON_CALLBACK_RECORD,
+    data: PVOID,
+    length: u32,
+);
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct KBUGCHECK_REASON_CALLBACK_RECORD {
+    pub Entry: LIST_ENTRY,
+    pub CallbackRoutine: Option<KBUGCHECK_REASON_CALLBACK_ROUTINE>,
+    pub Component: *const u8,
+    pub Checksum: usize,
+    pub Reason: i32,
+    pub State: UCHAR,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct KBUGCHECK_SECONDARY_DUMP_DATA {
+    pub InBuffer: PVOID,
+    pub InBufferLength: u32,
+    pub MaximumAllowed: u32,
+    pub Guid: GUID,
+    pub OutBuffer: PVOID,
+    pub OutBufferLength: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct KBUGCHECK_ADD_PAGES {
+    pub Context: PVOID,
+    pub Flags: u32,
+    pub BugCheckCode: u32,
+    pub Address: usize,
+    pub Count: usize,
+}
+
+// KBUGCHECK_ADD_PAGES.Flags
+pub const KB_ADD_PAGES_FLAG_VIRTUAL_ADDRESS: u32 = 1;
+pub const KB_ADD_PAGES_FLAG_PHYSICAL_ADDRESS: u32 = 2;
+pub const KB_ADD_PAGES_FLAG_ADDITIONAL_RANGES_EXIST: u32 = 0x8000_0000;
+
 /// A kernel function that takes nothing and answers a status, as `DllInitialize`'s sibling `DllUnload`.
 pub type DLL_UNLOAD = unsafe extern "win64" fn() -> NTSTATUS;
 pub type DLL_INITIALIZE =
@@ -195,4 +244,9 @@ layouts! {
     KBUGCHECK_CALLBACK_RECORD = 64 {
         CallbackRoutine: 16, Buffer: 24, Length: 32, Component: 40, Checksum: 48, State: 56,
     }
+    KBUGCHECK_REASON_CALLBACK_RECORD = 48 { CallbackRoutine: 16, Component: 24, Checksum: 32, Reason: 40, State: 44 }
+    KBUGCHECK_SECONDARY_DUMP_DATA = 48 {
+        InBuffer: 0, InBufferLength: 8, MaximumAllowed: 12, Guid: 16, OutBuffer: 32, OutBufferLength: 40,
+    }
+    KBUGCHECK_ADD_PAGES = 32 { Context: 0, Flags: 8, BugCheckCode: 12, Address: 16, Count: 24 }
 }

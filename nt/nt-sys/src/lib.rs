@@ -20,6 +20,7 @@ extern crate std;
 mod layout;
 
 mod base;
+mod csq;
 mod device;
 mod interrupt;
 mod irp;
@@ -38,6 +39,7 @@ pub mod storport;
 pub mod imports;
 
 pub use base::*;
+pub use csq::*;
 pub use device::*;
 pub use interrupt::*;
 pub use irp::*;

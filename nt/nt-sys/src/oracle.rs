@@ -4,7 +4,9 @@
 //! listed below with its reason.
 
 use crate::layout::Layout;
-use crate::{base, device, interrupt, irp, ke, mm, pci, pnp, power, registry, resources, storport};
+use crate::{
+    base, csq, device, interrupt, irp, ke, mm, pci, pnp, power, registry, resources, storport,
+};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -47,6 +49,7 @@ const SIZE_DIFFERS: &[&str] = &["DEVICE_OBJECT"];
 fn all_layouts() -> impl Iterator<Item = &'static Layout> {
     [
         base::LAYOUTS,
+        csq::LAYOUTS,
         device::LAYOUTS,
         interrupt::LAYOUTS,
         irp::LAYOUTS,

@@ -58,6 +58,7 @@ pub const PNP_DEVICE_DISABLED: u32 = 0x01;
 pub const PNP_DEVICE_DONT_DISPLAY_IN_UI: u32 = 0x02;
 pub const PNP_DEVICE_FAILED: u32 = 0x04;
 pub const PNP_DEVICE_REMOVED: u32 = 0x08;
+pub const PNP_DEVICE_RESOURCE_REQUIREMENTS_CHANGED: u32 = 0x10;
 pub const PNP_DEVICE_NOT_DISABLEABLE: u32 = 0x20;
 
 /// `Count` referenced device objects start at `Objects`; the array is from paged pool and the I/O manager frees it.

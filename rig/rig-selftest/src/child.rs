@@ -10,6 +10,7 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use crate::device::{self, Extension, Kind, complete, forward_and_wait, pass};
+use crate::sleep::{self, Who};
 use crate::suite::{Finding, failed};
 use crate::support::*;
 use crate::wdk::*;
@@ -26,6 +27,8 @@ pub const FILTER: u32 = 16;
 /// Asks for a shared line, or for a message, instead of memory.
 pub const LINE: u32 = 32;
 pub const MESSAGE: u32 = 64;
+/// Its function driver sets its power as the system's state asks for.
+pub const OWNER: u32 = 128;
 
 /// A place of the bus.
 struct Slot {
@@ -522,11 +525,21 @@ fn text(text: &str, zeroes: usize) -> usize {
 /// The state of the last SET_POWER for the device, as the function driver saw it, with 0x100 added by its completion.
 pub static POWER: AtomicU32 = AtomicU32::new(0);
 
+/// Whom a power request is to.
+fn who(end: End, slot: u32) -> Who {
+    match (slot, end) {
+        (0, End::Function) => Who::Child,
+        (0, End::Bus) => Who::Bus,
+        _ => Who::Sibling,
+    }
+}
+
 /// Power requests to a child's function device.
 pub fn function_power(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
     let (minor, slot) = observe(End::Function, device, irp);
     // Parameters.Power: SystemContext, Type, State, ShutdownType.
     let [_, kind, state, _] = IoGetCurrentIrpStackLocation(irp).Arguments;
+    sleep::note(who(End::Function, slot), irp);
     PoStartNextPowerIrp(irp);
     if minor == IRP_MN_QUERY_POWER && plan(slot) & REFUSE_POWER != 0 {
         return complete(irp, STATUS_UNSUCCESSFUL, 0);
@@ -535,13 +548,17 @@ pub fn function_power(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
         let previous = PoSetPowerState(device, DevicePowerState as i32, state as i32);
         write(&POWER, (previous as u32) << 8 | state as u32);
     }
+    if plan(slot) & OWNER != 0 {
+        return sleep::owner(device, irp);
+    }
     IoSkipCurrentIrpStackLocation(irp);
     PoCallDriver(device::extension(device).lower, irp)
 }
 
 /// Power requests to a child's physical device.
 pub fn bus_power(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
-    let (minor, _) = observe(End::Bus, device, irp);
+    let (minor, slot) = observe(End::Bus, device, irp);
+    sleep::note(who(End::Bus, slot), irp);
     PoStartNextPowerIrp(irp);
     let status = match minor {
         IRP_MN_SET_POWER | IRP_MN_QUERY_POWER => STATUS_SUCCESS,

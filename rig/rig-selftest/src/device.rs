@@ -7,13 +7,15 @@ use crate::settings::Settings;
 use crate::stage::{self, Scene};
 use crate::support::{Pool, TAG, Thread, wait};
 use crate::wdk::*;
-use crate::{cases, child, suite};
+use crate::{cases, child, signal, sleep, suite};
 
 /// What a device of this driver is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The function device of the root-enumerated device.
     Root,
+    /// The function device of the function that raises interrupts.
+    Signal,
     /// One of a stack of devices that a case has made.
     Stage,
     /// The physical device of a child, which this driver reports as a bus.
@@ -101,7 +103,7 @@ pub unsafe fn entry(driver: *mut DRIVER_OBJECT, path: *mut UNICODE_STRING) -> NT
     object.DriverUnload = Some(unload);
     object.MajorFunction[usize::from(IRP_MJ_PNP)] = Some(pnp);
     object.MajorFunction[usize::from(IRP_MJ_POWER)] = Some(power);
-    object.MajorFunction[usize::from(IRP_MJ_SYSTEM_CONTROL)] = Some(pass);
+    object.MajorFunction[usize::from(IRP_MJ_SYSTEM_CONTROL)] = Some(system_control);
     object.MajorFunction[usize::from(IRP_MJ_INTERNAL_DEVICE_CONTROL)] = Some(stage::dispatch);
     // SAFETY: a driver object's extension lives with it.
     unsafe { (*object.DriverExtension).AddDevice = Some(add_device) };
@@ -122,6 +124,9 @@ unsafe extern "system" fn add_device(
     if unsafe { (*pdo).DriverObject } == driver {
         return child::add_device(pdo);
     }
+    if is_pci(pdo) {
+        return signal::add_device(pdo);
+    }
     match attach(pdo, Kind::Root) {
         Ok(device) => {
             ROOT.store(device, Ordering::SeqCst);
@@ -129,6 +134,20 @@ unsafe extern "system" fn add_device(
         }
         Err(status) => status,
     }
+}
+
+/// Whether a device is one of the PCI bus: the root-enumerated one is none.
+fn is_pci(pdo: *mut DEVICE_OBJECT) -> bool {
+    let mut ids = [0u16; 256];
+    let mut needed = 0;
+    let status = IoGetDeviceProperty(
+        pdo,
+        DevicePropertyHardwareID,
+        size_of_val(&ids) as u32,
+        ids.as_mut_ptr().cast(),
+        &raw mut needed,
+    );
+    nt_success(status) && ids.iter().zip("PCI".encode_utf16()).all(|(a, b)| *a == b)
 }
 
 /// Makes a device on top of a physical one's stack.
@@ -177,6 +196,16 @@ pub unsafe extern "system" fn pass(device: *mut DEVICE_OBJECT, irp: *mut IRP) ->
     IofCallDriver(extension(device).lower, irp)
 }
 
+unsafe extern "system" fn system_control(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    match extension(device).kind {
+        Kind::Root => cases::interfaces::system_control(device, irp),
+        // The bottom of a stack: a bus has no data.
+        Kind::ChildBus => complete(irp, fields(irp).IoStatus.Status, 0),
+        // SAFETY: the same arguments.
+        _ => unsafe { pass(device, irp) },
+    }
+}
+
 /// Lets the drivers below have the IRP first; it is this driver's again afterwards.
 pub fn forward_and_wait(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
     unsafe extern "system" fn done(_: *mut DEVICE_OBJECT, irp: *mut IRP, event: PVOID) -> NTSTATUS {
@@ -199,7 +228,11 @@ unsafe extern "system" fn power(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NT
     match extension(device).kind {
         Kind::ChildBus => child::bus_power(device, irp),
         Kind::ChildFunction => child::function_power(device, irp),
-        _ => {
+        Kind::Root => {
+            sleep::note(sleep::Who::Root, irp);
+            sleep::owner(device, irp)
+        }
+        Kind::Signal | Kind::Stage => {
             PoStartNextPowerIrp(irp);
             IoSkipCurrentIrpStackLocation(irp);
             PoCallDriver(extension(device).lower, irp)
@@ -213,6 +246,7 @@ unsafe extern "system" fn pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTST
         Kind::Stage => unsafe { stage::dispatch(device, irp) },
         Kind::ChildBus => child::bus_pnp(device, irp),
         Kind::ChildFunction => child::function_pnp(device, irp),
+        Kind::Signal => signal::pnp(device, irp),
         Kind::Root => root_pnp(device, irp),
     }
 }
@@ -287,6 +321,9 @@ fn stop_runner() {
 unsafe extern "system" fn run(_context: PVOID) {
     // SAFETY: the settings live until the driver is unloaded.
     let settings = unsafe { &*SETTINGS.load(Ordering::SeqCst) };
+    if settings.bug_check {
+        cases::bug_check::run();
+    }
     let mut words = [""; 16];
     let words = settings.split(&mut words);
     suite::run(cases::GROUPS, words);

@@ -24,6 +24,8 @@ mod child;
 mod device;
 mod guard;
 mod settings;
+mod signal;
+mod sleep;
 mod stage;
 mod support;
 mod try_blocks;

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `Words` | REG_SZ | words apart by spaces; cases whose group or name contains one are run; all without it |
 //! | `SelfCheck` | REG_DWORD | 1: adds a case that must fail, to show that a failure is seen |
+//! | `BugCheck` | REG_DWORD | 1: only a bug check, whose callbacks tell the verdicts |
 
 use core::ptr::null_mut;
 
@@ -21,6 +22,7 @@ pub struct Settings {
     text: [u8; ROOM],
     length: usize,
     pub self_check: bool,
+    pub bug_check: bool,
 }
 
 impl Settings {
@@ -30,14 +32,16 @@ impl Settings {
             text: [0; ROOM],
             length: 0,
             self_check: false,
+            bug_check: false,
         };
         let Some(root) = open(service, null_mut()) else {
             return settings;
         };
         if let Some(key) = open(&raw const *wide(&mut [0; 32], "Parameters"), root) {
             settings.words(key);
-            let (data, length) = value(key, "SelfCheck");
-            settings.self_check = length == 4 && data[0] == 1;
+            let is_set = |name| matches!(value(key, name), (data, 4) if data[0] == 1);
+            settings.self_check = is_set("SelfCheck");
+            settings.bug_check = is_set("BugCheck");
             let _ = ZwClose(key);
         }
         let _ = ZwClose(root);

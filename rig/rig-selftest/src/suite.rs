@@ -167,6 +167,11 @@ pub fn tell(group: &str, case: &str, outcome: Outcome) {
         say(format_args!("fail {group}/{case}: ended at IRQL {irql}"));
         return;
     }
+    verdict(group, case, outcome);
+}
+
+/// Tells a verdict at any IRQL.
+pub fn verdict(group: &str, case: &str, outcome: Outcome) {
     match outcome {
         Ok(()) => say(format_args!("pass {group}/{case}")),
         Err(Finding::Failed(text)) => say(format_args!("fail {group}/{case}: {}", text.as_str())),

@@ -344,6 +344,7 @@ fn pci_function() -> PciFunction {
             length: bytes as u32,
         }),
         gsi: device.gsi,
+        messages: None,
     }
 }
 

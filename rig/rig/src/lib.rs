@@ -11,6 +11,7 @@ pub mod faults;
 pub mod hypervisor;
 pub mod image;
 pub mod interrupt;
+pub mod interrupter;
 pub mod logger;
 #[cfg(test)]
 mod memory_disk;
@@ -25,6 +26,7 @@ pub mod rules;
 pub mod run;
 pub mod scenario;
 pub mod selftest;
+
 pub mod view;
 pub mod wait;
 pub mod workload;

@@ -1,4 +1,5 @@
-//! `rig selftest`: a machine without Xen, rig-selftest.sys on a root-enumerated device, and the table of its verdicts.
+//! `rig selftest`: a machine without Xen, rig-selftest.sys on a root-enumerated device and on a PCI function that
+//! raises interrupts, and the table of its verdicts.
 //!
 //! ```text
 //!   rig-selftest.sys ── DbgPrint: "selftest: pass GROUP/CASE" ──▶ the machine's log ──▶ Line ──▶ Table
@@ -6,15 +7,18 @@
 
 use std::{
     io,
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
     time::{Duration, Instant},
 };
 
-use nt_host::{cm::Value, pnp};
+use nt_host::{cm::Value, pnp, po};
+use nt_sys::{PowerActionNone, PowerActionSleep, PowerSystemSleeping3, PowerSystemWorking};
 
 use crate::{
     boot::{self, BootError},
     cli::Selftest,
+    interrupter::Interrupter,
     logger,
     packages::{PackageError, Packages},
     platform::{Linux, Settings},
@@ -32,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MEMORY_MIB: u64 = 128;
 /// Exit code of a process whose guest had a bug check.
 const EXIT_BUG_CHECK: i32 = 3;
+/// What the driver says to have the system put to sleep and woken up.
+const SLEEP: &str = "sleep";
 
 /// Why there is no table.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +68,7 @@ static RUNNING: Mutex<String> = Mutex::new(String::new());
 pub fn run(options: &Selftest) -> Result<bool, SelftestError> {
     let packages = Packages::read(&options.drivers)?;
     let (sender, lines) = mpsc::channel();
+    let (ended, bug_check) = (sender.clone(), options.bug_check);
     let linux = Linux::new(Settings {
         cpus: options.cpus,
         ram_mib: MEMORY_MIB,
@@ -73,7 +80,16 @@ pub fn run(options: &Selftest) -> Result<bool, SelftestError> {
             }
             None => log::info!("{line}"),
         }),
-        halted: Box::new(halted),
+        halted: Box::new(move |code| {
+            if !bug_check {
+                halted(code);
+            }
+            // The table's reader ends the process.
+            let _ = ended.send(format!("bug check {code:#x}"));
+            loop {
+                thread::park();
+            }
+        }),
         shut_down: Box::new(|_| ()),
     })?;
     let machine = linux.leak();
@@ -90,14 +106,28 @@ pub fn run(options: &Selftest) -> Result<bool, SelftestError> {
         "SelfCheck",
         Value::dword(options.self_check.into()),
     );
+    let interrupter = Arc::new(Interrupter::default());
+    linux.set_interrupter(&interrupter);
+    nt_host::cm::write(
+        PARAMETERS,
+        "BugCheck",
+        Value::dword(options.bug_check.into()),
+    );
     let virtual_cpus = machine.start()?;
     let started = Instant::now();
     pnp::add_root_device(HARDWARE_ID);
-    pnp::start(Vec::new());
+    pnp::start(vec![interrupter.function()]);
 
     let plural = if options.cpus == 1 { "" } else { "s" };
     println!("rig-selftest.sys on {} processor{plural}", options.cpus);
     let mut table = Table::new(options.verbose);
+    if options.bug_check {
+        // MANUALLY_INITIATED_CRASH1, which the driver chose, after its callbacks have said all.
+        table.read(&lines, "end")?;
+        table.read(&lines, "bug check 0xdeaddead")?;
+        table.finish(started.elapsed());
+        return Ok(table.failed == 0 && table.passed > 0);
+    }
     table.read(&lines, "end")?;
     let (sender, leaks) = mpsc::channel();
     pnp::tear_down(move |leaks| {
@@ -125,6 +155,19 @@ fn halted(code: u32) {
     let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     eprintln!("FAILED: bug check {code:#x} in {running}");
     std::process::exit(EXIT_BUG_CHECK);
+}
+
+/// Puts the system to sleep, unless a driver refuses, and wakes it up.
+fn sleep() {
+    let sleep = || match po::transition(PowerSystemSleeping3, PowerActionSleep) {
+        Ok(()) => {
+            if let Err(why) = po::transition(PowerSystemWorking, PowerActionNone) {
+                log::warn!("{why}");
+            }
+        }
+        Err(why) => log::info!("no sleep: {why}"),
+    };
+    pnp::post(pnp::Event::Call(Box::new(sleep)));
 }
 
 /// What the driver says.
@@ -200,6 +243,10 @@ impl Table {
             };
             if line == last {
                 return Ok(());
+            }
+            if line == SLEEP {
+                sleep();
+                continue;
             }
             self.take(Line::read(&line));
         }

@@ -323,7 +323,7 @@ fn connect(
     let connection = Connection {
         vector,
         irql,
-        routine: service,
+        service: interrupt::Service::Line(service),
         context,
         lock: null_mut(),
     };

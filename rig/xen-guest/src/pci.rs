@@ -112,6 +112,7 @@ impl Platform {
                 length: MEMORY_SIZE,
             }),
             gsi: intx_gsi(slot),
+            messages: None,
         }
     }
 }

@@ -5,7 +5,9 @@
 //!                                                 <─IofCompleteRequest─
 //! ```
 
+pub mod cancel;
 pub mod complete;
+pub mod csq;
 pub mod device;
 pub mod driver;
 pub mod driver_key;
@@ -16,4 +18,5 @@ pub mod irp;
 pub mod remove_lock;
 pub mod request;
 pub mod shutdown;
+pub mod wmi;
 pub mod work;

@@ -4,20 +4,15 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use nt_sys::{
-    BOOLEAN, BufferEmpty, BufferFinished, BufferInserted, BufferStarted, HIGH_LEVEL,
-    KBUGCHECK_CALLBACK_RECORD, KBUGCHECK_CALLBACK_ROUTINE, KIRQL, PVOID,
-};
+use nt_sys::{HIGH_LEVEL, KIRQL};
 
-use super::{backtrace, irql, processor};
+use super::{backtrace, bugcheck_callback, irql, processor};
 use crate::exports;
 use crate::host::platform;
 use crate::pe::modules;
 use crate::pe::unwind::Registers;
-use crate::sync::Mutex;
 use crate::verifier::Rule;
 
 // Microsoft Learn: "Bug check code reference".
@@ -46,12 +41,6 @@ static REPORTER: AtomicU32 = AtomicU32::new(0);
 const NO_CPU: u32 = u32::MAX;
 /// How long another CPU waits for the report to be complete, in 100 ns units: 10 s.
 const REPORT_TIME: u64 = 100_000_000;
-
-struct Callback(*mut KBUGCHECK_CALLBACK_RECORD);
-// SAFETY: a registered record stays valid until it is deregistered, under the lock of the list.
-unsafe impl Send for Callback {}
-
-static CALLBACKS: Mutex<Vec<Callback>> = Mutex::new(Vec::new());
 
 /// Ends the machine. `what` completes the sentence "DRIVER …": "calls KeBugCheckEx".
 pub fn bug_check(code: u32, parameters: [u64; 4], what: fmt::Arguments) -> ! {
@@ -116,7 +105,7 @@ pub(crate) fn report(
     }
     if cpu.is_some() {
         irql::set(HIGH_LEVEL);
-        run_callbacks();
+        bugcheck_callback::run(code);
     }
     platform().halt(code)
 }
@@ -134,39 +123,6 @@ fn give_way(nested: bool, code: u32, what: fmt::Arguments) -> ! {
         }
     }
     platform().halt(code)
-}
-
-/// Takes the callbacks away whose routines are in an image: the routines' addresses.
-pub(crate) fn take_callbacks_of(image: &Range<usize>) -> Vec<usize> {
-    let mut taken = Vec::new();
-    CALLBACKS.lock().retain(|callback| {
-        // SAFETY: the record is registered, hence valid.
-        let routine = unsafe { (*callback.0).CallbackRoutine };
-        let routine = routine.map_or(0, |routine| routine as usize);
-        let is_own = image.contains(&routine);
-        taken.extend(is_own.then_some(routine));
-        !is_own
-    });
-    taken
-}
-
-fn run_callbacks() {
-    // The list stays locked: nothing else runs on this CPU any more, and others must not change it.
-    let Some(callbacks) = CALLBACKS.try_lock() else {
-        return;
-    };
-    for &Callback(record) in callbacks.iter() {
-        // SAFETY: the record is registered, hence valid.
-        let copy = unsafe { record.read() };
-        if let Some(routine) = copy.CallbackRoutine {
-            // SAFETY: as above.
-            unsafe { (*record).State = BufferStarted };
-            // SAFETY: the driver registered this routine with this buffer.
-            unsafe { routine(copy.Buffer, copy.Length) };
-            // SAFETY: as above.
-            unsafe { (*record).State = BufferFinished };
-        }
-    }
 }
 
 /// A fault in driver code: a bug check whose stack starts at `registers`.
@@ -221,57 +177,9 @@ pub extern "win64" fn KeBugCheck(code: u32) -> ! {
     bug_check(code, [0; 4], format_args!("calls KeBugCheck"))
 }
 
-/// Microsoft Learn: KeRegisterBugCheckCallback.
-///
-/// # Safety
-/// `record` is initialised (`KeInitializeCallbackRecord`) and valid until it is deregistered.
-pub unsafe extern "win64" fn KeRegisterBugCheckCallback(
-    record: *mut KBUGCHECK_CALLBACK_RECORD,
-    routine: Option<KBUGCHECK_CALLBACK_ROUTINE>,
-    buffer: PVOID,
-    length: u32,
-    component: *const u8,
-) -> BOOLEAN {
-    let mut callbacks = CALLBACKS.lock();
-    if callbacks.iter().any(|callback| callback.0 == record) {
-        return 0;
-    }
-    // SAFETY: the caller's promise.
-    let record_ref = unsafe { &mut *record };
-    if record_ref.State != BufferEmpty {
-        return 0;
-    }
-    record_ref.CallbackRoutine = routine;
-    record_ref.Buffer = buffer;
-    record_ref.Length = length;
-    record_ref.Component = component;
-    record_ref.State = BufferInserted;
-    callbacks.push(Callback(record));
-    1
-}
-
-/// Microsoft Learn: KeDeregisterBugCheckCallback.
-///
-/// # Safety
-/// `record` is a callback record.
-pub unsafe extern "win64" fn KeDeregisterBugCheckCallback(
-    record: *mut KBUGCHECK_CALLBACK_RECORD,
-) -> BOOLEAN {
-    let mut callbacks = CALLBACKS.lock();
-    let Some(index) = callbacks.iter().position(|callback| callback.0 == record) else {
-        return 0;
-    };
-    callbacks.remove(index);
-    // SAFETY: the caller's promise.
-    unsafe { (*record).State = BufferEmpty };
-    1
-}
-
 exports!(
     "ntoskrnl.exe":
     KeBugCheckEx,
-    KeBugCheck,
-    KeRegisterBugCheckCallback,
-    KeDeregisterBugCheckCallback;
+    KeBugCheck;
     data KiBugCheckData,
 );

@@ -9,7 +9,7 @@ use core::ops::Range;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use nt_sys::{KINTERRUPT, KIRQL, KSERVICE_ROUTINE, KSPIN_LOCK, PVOID};
+use nt_sys::{KINTERRUPT, KIRQL, KMESSAGE_SERVICE_ROUTINE, KSERVICE_ROUTINE, KSPIN_LOCK, PVOID};
 use trace::{Class, Event};
 
 use super::processor::{self, Counters, Processor, pending};
@@ -28,14 +28,32 @@ const DEVICE_VECTORS: core::ops::Range<u8> = 0x50..0xB0;
 const NO_LINE: u32 = u32::MAX;
 const LINES: usize = 64;
 
+/// The routine of an interrupt.
+#[derive(Clone, Copy)]
+pub enum Service {
+    /// InterruptService.
+    Line(KSERVICE_ROUTINE),
+    /// InterruptMessageService, and the message's number.
+    Message(KMESSAGE_SERVICE_ROUTINE, u32),
+}
+
+impl Service {
+    fn address(self) -> usize {
+        match self {
+            Self::Line(routine) => routine as usize,
+            Self::Message(routine, _) => routine as usize,
+        }
+    }
+}
+
 /// What a driver connects.
 pub struct Connection {
     /// The interrupt's vector.
     pub vector: u8,
     /// The IRQL of the routine (`SynchronizeIrql`).
     pub irql: KIRQL,
-    /// The routine and its argument.
-    pub routine: KSERVICE_ROUTINE,
+    /// The routine.
+    pub service: Service,
     /// The routine's second argument.
     pub context: PVOID,
     /// The lock held around the routine; null for one of its own.
@@ -102,8 +120,14 @@ pub fn allocate_vector() -> Option<u8> {
     })
 }
 
-/// Gives a vector back.
+/// Gives a vector back; no line leads to it any more.
 pub fn free_vector(vector: u8) {
+    let line = VECTORS[usize::from(vector)]
+        .line
+        .swap(NO_LINE, Ordering::AcqRel);
+    if let Some(line) = GSIS.get(line as usize) {
+        line.route.store(0, Ordering::Release);
+    }
     TAKEN[usize::from(vector / 64)].fetch_and(!(1u64 << (vector % 64)), Ordering::AcqRel);
 }
 
@@ -154,20 +178,36 @@ pub fn raise(cpu: u32, vector: u8) {
     super::request(cpu, pending::INTERRUPT);
 }
 
-/// Connects a routine to its vector; `None` when too many share it.
+/// Whether the level-triggered line that leads to a vector is up, if one does.
+fn is_up(vector: &Vector) -> bool {
+    let line = vector.line.load(Ordering::Acquire);
+    GSIS.get(line as usize)
+        .is_some_and(|line| line.up.load(Ordering::Acquire))
+}
+
+/// Connects a routine to its vector; `None` when too many share it. A line that is up already interrupts at once: as long
+/// as nobody is connected, it is masked.
 pub fn connect(connection: Connection) -> Option<*mut KINTERRUPT> {
-    code::demand_nonpageable(connection.routine as usize, "IoConnectInterruptEx");
+    code::demand_nonpageable(connection.service.address(), "IoConnectInterruptEx");
     let _connecting = CONNECTING.lock();
     let vector = &VECTORS[usize::from(connection.vector)];
     let slot = vector
         .connected
         .iter()
         .find(|slot| slot.load(Ordering::Relaxed).is_null())?;
+    let number = connection.vector;
     let interrupt = Box::into_raw(Box::new(Interrupt {
         connection,
         own_lock: AtomicUsize::new(0),
     }));
     slot.store(interrupt, Ordering::Release);
+    if is_up(vector) {
+        let line = vector.line.load(Ordering::Acquire);
+        let route = GSIS
+            .get(line as usize)
+            .map_or(0, |line| line.route.load(Ordering::Acquire));
+        raise(route >> 8, number);
+    }
     Some(interrupt.cast())
 }
 
@@ -198,7 +238,7 @@ pub(crate) fn take_of(image: Range<usize>) -> Vec<(usize, usize)> {
         let interrupt = slot.load(Ordering::Acquire);
         // SAFETY: what is in a slot lives until it is disconnected.
         let connection = &unsafe { interrupt.as_ref() }?.connection;
-        let routine = connection.routine as usize;
+        let routine = connection.service.address();
         let vector = usize::from(connection.vector);
         image
             .contains(&routine)
@@ -241,20 +281,18 @@ pub(super) fn deliver(cpu: &Processor, level: KIRQL) -> bool {
     cpu.vectors[usize::from(number / 64)].fetch_and(!(1 << (number % 64)), Ordering::AcqRel);
     let vector = &VECTORS[usize::from(number)];
     vector.running.fetch_add(1, Ordering::AcqRel);
+    let mut served = false;
     for slot in &vector.connected {
         // SAFETY: `disconnect` frees an object only after it left its slot and `running` fell to 0.
         if let Some(interrupt) = unsafe { slot.load(Ordering::Acquire).as_ref() } {
             serve(cpu, interrupt);
+            served = true;
         }
     }
     vector.running.fetch_sub(1, Ordering::AcqRel);
     irql::set(level);
     platform().interrupt_done(cpu.number);
-    let line = vector.line.load(Ordering::Acquire);
-    if GSIS
-        .get(line as usize)
-        .is_some_and(|line| line.up.load(Ordering::Acquire))
-    {
+    if served && is_up(vector) {
         raise(cpu.number, number);
     }
     true
@@ -275,10 +313,11 @@ fn clear_request(cpu: &Processor) {
 fn serve(cpu: &Processor, interrupt: &Interrupt) {
     let Connection {
         irql: level,
-        routine,
+        service,
         context,
         ..
     } = interrupt.connection;
+    let routine = service.address();
     irql::set(level);
     let lock = interrupt.lock();
     let object: *mut KINTERRUPT = core::ptr::from_ref(interrupt).cast_mut().cast();
@@ -286,7 +325,7 @@ fn serve(cpu: &Processor, interrupt: &Interrupt) {
     unsafe { spinlock::acquire_as(lock, interrupt.kind()) };
     let vector = u64::from(interrupt.connection.vector);
     trace::emit(Class::Kernel, || {
-        let (driver, rva) = crate::place::of_code(routine as usize as u64);
+        let (driver, rva) = crate::place::of_code(routine as u64);
         Event::InterruptRun {
             vector,
             driver,
@@ -296,18 +335,23 @@ fn serve(cpu: &Processor, interrupt: &Interrupt) {
     Counters::count(&cpu.counters.interrupts);
     locks::is_of_routine(cpu);
     let locks = locks::held();
-    let outer = time::begin(cpu, Timed::Interrupt, routine as usize);
-    // SAFETY: the driver connected this routine and context.
-    stack::apart(cpu, || border::call(|| unsafe { routine(object, context) }));
+    let outer = time::begin(cpu, Timed::Interrupt, routine);
+    let serve = || match service {
+        // SAFETY: the driver connected this routine and context.
+        Service::Line(routine) => unsafe { routine(object, context) },
+        // SAFETY: as above.
+        Service::Message(routine, number) => unsafe { routine(object, context, number) },
+    };
+    stack::apart(cpu, || border::call(serve));
     time::end(cpu, Timed::Interrupt, outer);
     trace::emit(Class::Kernel, || Event::InterruptEnd { vector });
-    locks::check(locks, routine as usize, "an interrupt routine");
+    locks::check(locks, routine, "an interrupt routine");
     // SAFETY: taken above.
     unsafe { spinlock::release_as(lock, interrupt.kind()) };
     let after = irql::current();
     if after != level {
         Rule::IrqlAfterInterrupt.breach_of(
-            routine as usize,
+            routine,
             format_args!("returns from an interrupt routine at IRQL {after}, called at {level}"),
         );
     }

@@ -15,6 +15,7 @@ pub mod backtrace;
 pub mod border;
 pub mod bridge;
 pub mod bugcheck;
+pub mod bugcheck_callback;
 pub mod context;
 pub mod dispatcher;
 pub mod dpc;

@@ -16,14 +16,14 @@ use nt_sys::{
     CAPABILITY_RAW_DEVICE_OK, CAPABILITY_UNIQUE_ID, DO_BUS_ENUMERATED_DEVICE,
     DO_DEVICE_INITIALIZING, DeviceTextDescription, DeviceTextLocationInformation,
     IRP_MN_DEVICE_ENUMERATED, PASSIVE_LEVEL, PNP_DEVICE_DISABLED, PNP_DEVICE_FAILED,
-    PNP_DEVICE_REMOVED, nt_success,
+    PNP_DEVICE_REMOVED, PNP_DEVICE_RESOURCE_REQUIREMENTS_CHANGED, nt_success,
 };
 
 use super::node::{self, Node, NodeId, State};
 use super::packages::{self, Choice};
 use super::query::Pdo;
 use super::resources::{self, View};
-use super::{arbiter, install, remove};
+use super::{arbiter, install, rebalance, remove};
 use crate::cm;
 use crate::io::{device, driver};
 use crate::ke::{border, bugcheck};
@@ -213,8 +213,10 @@ fn add_device(service: &str, pdo: Pdo) -> Result<(), String> {
 }
 
 /// Gives a device its resources and starts it.
-fn start(id: NodeId) -> Result<(), String> {
-    let Some(node) = node::get(id).filter(|node| node.state == State::Added) else {
+pub(super) fn start(id: NodeId) -> Result<(), String> {
+    let Some(node) =
+        node::get(id).filter(|node| matches!(node.state, State::Added | State::Stopped))
+    else {
         return Ok(());
     };
     let requirements = node.pdo.requirements(true);
@@ -240,14 +242,21 @@ fn start(id: NodeId) -> Result<(), String> {
         node.capabilities = capabilities.Bits;
         node.device_states = capabilities.DeviceState;
     });
-    state(id);
+    look(id);
     Ok(())
 }
 
-/// Asks a device for its state and acts on it, after START and whenever it says that its state changed.
+/// Acts on the state of a device that says that it changed.
 pub fn state(id: NodeId) {
+    if look(id) & PNP_DEVICE_RESOURCE_REQUIREMENTS_CHANGED != 0 {
+        rebalance::device(id);
+    }
+}
+
+/// Asks a device for its state, and removes it if it is gone or does not work; the state's flags.
+fn look(id: NodeId) -> u32 {
     let Some(node) = node::get(id).filter(|node| node.state == State::Started) else {
-        return;
+        return 0;
     };
     let state = node.pdo.device_state();
     if state & (PNP_DEVICE_REMOVED | PNP_DEVICE_FAILED | PNP_DEVICE_DISABLED) != 0 {
@@ -256,4 +265,5 @@ pub fn state(id: NodeId) {
             State::Failed(format!("its driver reported state {state:#x}")),
         );
     }
+    state
 }

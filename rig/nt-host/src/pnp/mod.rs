@@ -3,6 +3,7 @@
 //! ```text
 //!   IoInvalidateDeviceRelations, IoRequestDeviceEject, rig ──post──> queue ──> manager thread
 //!     enumerate: BusRelations → IDs → packages (INF) → install → AddDevice → arbiter → START → children
+//!     rebalance: QUERY_STOP → STOP → arbiter → START
 //!     remove:    QUERY_REMOVE → REMOVE, SURPRISE_REMOVAL, EJECT
 //! ```
 //!
@@ -11,6 +12,7 @@
 
 pub mod arbiter;
 pub mod bus;
+pub mod device_interface;
 pub mod enumerate;
 pub mod install;
 pub mod interfaces;
@@ -19,6 +21,7 @@ pub mod packages;
 pub mod pci;
 pub mod property;
 pub mod query;
+pub mod rebalance;
 pub mod remove;
 pub mod report;
 pub mod resources;
@@ -36,6 +39,7 @@ use crate::ke::wait::Timeout;
 use crate::sync::{Mutex, Once};
 use node::NodeId;
 
+pub use bus::{MessageTable, Messages};
 pub use interfaces::{Interface, interfaces};
 pub use packages::stage as install_inf;
 pub use pci::{Bar, PciFunction, add_root_device};

@@ -23,7 +23,7 @@ use nt_sys::{
     IRP_MN_START_DEVICE, Internal, NTSTATUS, PCIBus, STATUS_NO_SUCH_DEVICE, STATUS_SUCCESS,
 };
 
-use super::bus::{self, Child, Config};
+use super::bus::{self, Child, Config, Messages};
 use super::node::{self, Node, NodeId, State};
 use super::packages::{self, Inbox};
 use super::query::Pdo;
@@ -59,6 +59,8 @@ pub struct PciFunction {
     pub mem_bar: Option<Bar>,
     /// Global system interrupt of its line.
     pub gsi: u32,
+    /// Its messages, if it can send any.
+    pub messages: Option<Messages>,
 }
 
 /// What the bridge reports; taken when it starts.
@@ -175,6 +177,7 @@ fn bridge(root: *mut DEVICE_OBJECT) -> Child {
         bus: (GUID_BUS_TYPE_INTERNAL, Internal, 0),
         requirements: Requirements::default(),
         config: None,
+        messages: None,
     }
 }
 
@@ -192,6 +195,7 @@ fn root_device(root: *mut DEVICE_OBJECT, number: usize, hardware_id: String) -> 
         bus: (GUID_BUS_TYPE_INTERNAL, Internal, 0),
         requirements: Requirements::default(),
         config: None,
+        messages: None,
     }
 }
 
@@ -352,6 +356,7 @@ fn describe(bridge: *mut DEVICE_OBJECT, function: &PciFunction) -> Child {
             Some(space) => Arc::clone(space),
             None => Arc::new(Space(Mutex::new(function.config))),
         }),
+        messages: function.messages.clone(),
     }
 }
 

@@ -18,7 +18,7 @@ use nt_sys::{
 };
 
 use super::node::{self, Node, NodeId, State};
-use super::{arbiter, enumerate};
+use super::{arbiter, device_interface, enumerate};
 use crate::io::device;
 use crate::verifier::Rule;
 
@@ -70,6 +70,7 @@ fn take_drivers(id: NodeId, becomes: State) {
         return;
     };
     remove_stack(&node);
+    device_interface::disable_all(&node.instance);
     arbiter::release(id.0);
     node::update(id, |node| {
         node.state = becomes;

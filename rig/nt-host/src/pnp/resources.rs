@@ -279,6 +279,14 @@ pub enum Given {
     },
 }
 
+/// What a device writes, and where, to send a message with this vector to the first of these processors (Intel SDM,
+/// "Message Signalled Interrupts": address and data registers).
+pub fn message(vector: u32, processors: u64) -> (u64, u32) {
+    const LOCAL_APICS: u64 = 0xFEE0_0000;
+    let processor = u64::from(processors.trailing_zeros().min(63));
+    (LOCAL_APICS | processor << 12, vector)
+}
+
 /// Which of the two lists of IRP_MN_START_DEVICE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {

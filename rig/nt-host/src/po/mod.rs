@@ -205,14 +205,27 @@ pub fn transition(state: i32, action: i32) -> Result<(), String> {
     let down = state != PowerSystemWorking;
     if down {
         devices.reverse();
-        for id in &devices {
-            send(*id, IRP_MN_QUERY_POWER, state, action)?;
+        for (count, id) in devices.iter().enumerate() {
+            if let Err(refused) = send(*id, IRP_MN_QUERY_POWER, state, action) {
+                reaffirm(&devices[..count]);
+                return Err(refused);
+            }
         }
     }
     for id in devices {
         send(id, IRP_MN_SET_POWER, state, action)?;
     }
     Ok(())
+}
+
+/// After a query that failed: tells those who agreed that the system stays in the state it is in (Microsoft Learn, "Power
+/// IRPs for the System").
+fn reaffirm(agreed: &[NodeId]) {
+    for id in agreed.iter().rev() {
+        if let Err(why) = send(*id, IRP_MN_SET_POWER, PowerSystemWorking, 0) {
+            crate::pnp::log(why);
+        }
+    }
 }
 
 fn send(id: NodeId, minor: u8, state: i32, action: i32) -> Result<(), String> {

@@ -52,7 +52,7 @@ pub unsafe fn length(string: *const u16) -> usize {
 }
 
 /// A fresh counted string in pool of `owner`, with a NUL behind it.
-pub(super) fn allocate(owner: u32, units: &[u16]) -> Option<UNICODE_STRING> {
+pub(crate) fn allocate(owner: u32, units: &[u16]) -> Option<UNICODE_STRING> {
     let size = u16::try_from(units.len() * 2 + 2).ok()?;
     let buffer = pool::allocate_for(owner, usize::from(size), TAG)?.cast::<u16>();
     let room = core::ptr::slice_from_raw_parts_mut(buffer.as_ptr(), units.len() + 1);
@@ -305,6 +305,25 @@ fn parse_integer(text: &str, base: u32) -> u32 {
     }
 }
 
+/// A GUID with braces, in upper case.
+pub(crate) fn guid_text(guid: &GUID) -> String {
+    let d = guid.Data4;
+    alloc::format!(
+        "{{{:08X}-{:04X}-{:04X}-{:02X}{:02X}-{:02X}{:02X}{:02X}{:02X}{:02X}{:02X}}}",
+        guid.Data1,
+        guid.Data2,
+        guid.Data3,
+        d[0],
+        d[1],
+        d[2],
+        d[3],
+        d[4],
+        d[5],
+        d[6],
+        d[7],
+    )
+}
+
 /// Microsoft Learn: RtlStringFromGUID; freed with `RtlFreeUnicodeString`.
 ///
 /// # Safety
@@ -315,23 +334,7 @@ pub unsafe extern "win64" fn RtlStringFromGUID(
 ) -> NTSTATUS {
     let owner = processor::caller();
     // SAFETY: the caller's promise.
-    let GUID {
-        Data1,
-        Data2,
-        Data3,
-        Data4: d,
-    } = unsafe { guid.read() };
-    let text = alloc::format!(
-        "{{{Data1:08X}-{Data2:04X}-{Data3:04X}-{:02X}{:02X}-{:02X}{:02X}{:02X}{:02X}{:02X}{:02X}}}",
-        d[0],
-        d[1],
-        d[2],
-        d[3],
-        d[4],
-        d[5],
-        d[6],
-        d[7],
-    );
+    let text = guid_text(unsafe { &*guid });
     let units: Vec<u16> = text.encode_utf16().collect();
     let Some(fresh) = allocate(owner, &units) else {
         return STATUS_NO_MEMORY;

@@ -165,7 +165,7 @@ pub static ROWS: &[Row] = &[
             MmMapLockedPagesSpecifyCache MmProbeAndLockPages MmProtectMdlSystemAddress MmUnlockPages MmUnmapIoSpace
             MmUnmapLockedPages ObDereferenceObjectDeferDelete ObReferenceObjectByPointer ObfDereferenceObject
             ObfReferenceObject PoCallDriver PoRequestPowerIrp PoSetPowerState PoStartNextPowerIrp RtlCopyString
-            RtlCopyUnicodeString StorPortGetScatterGatherList",
+            RtlCopyUnicodeString StorPortGetScatterGatherList WmiFireEvent",
     },
     // Exactly DISPATCH_LEVEL.
     Row {
@@ -223,7 +223,7 @@ pub static ROWS: &[Row] = &[
             StorPortRegistryRead StorPortRegistryWrite StorPortResume StorPortResumeDevice
             StorPortSetBusDataByOffset StorPortSetDeviceQueueDepth StorPortStallExecution StorPortSynchronizeAccess
             StorPortValidateRange StorPortWritePortUchar StorPortWritePortUlong StorPortWritePortUshort
-            StorPortWriteRegisterUchar StorPortWriteRegisterUlong StorPortWriteRegisterUshort WmiFireEvent
+            StorPortWriteRegisterUchar StorPortWriteRegisterUlong StorPortWriteRegisterUshort
             __C_specific_handler __chkstk _local_unwind _snprintf _snwprintf _stricmp _strnicmp _vsnprintf
             _vsnwprintf _wcsicmp _wcsnicmp atoi isalnum isalpha isdigit islower isprint isspace isupper isxdigit
             memcmp memcpy memcpy_s memmove memmove_s memset sprintf sprintf_s strcat strchr strcmp strcpy strlen

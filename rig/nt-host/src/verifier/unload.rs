@@ -16,7 +16,7 @@ use core::ops::Range;
 use super::{Rule, mdls};
 use crate::ex::{callback, image, processor};
 use crate::io::work;
-use crate::ke::{bugcheck, dpc, interrupt, thread, timer};
+use crate::ke::{bugcheck_callback, dpc, interrupt, thread, timer};
 use crate::mm::{address, mdl, pool};
 use crate::ob::{self, handle};
 use crate::pe::modules::{self, Module};
@@ -107,7 +107,7 @@ fn code_of(module: &Module, image: Range<usize>) -> Vec<String> {
         say(Rule::InterruptLeak, &what);
     }
     let callbacks = [
-        ("a bug check callback", bugcheck::take_callbacks_of(&image)),
+        ("a bug check callback", bugcheck_callback::take_of(&image)),
         ("a callback of a callback object", callback::take_of(&image)),
         ("a callback for loaded images", image::take_of(&image)),
         ("a callback for processors", processor::take_of(&image)),

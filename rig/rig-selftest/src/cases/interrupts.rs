@@ -1,4 +1,4 @@
-//! Interrupts: what a device is given, the forms of connecting, interrupt spin locks. Nothing here makes one happen.
+//! Interrupts: what a device is given, the forms of connecting, interrupt spin locks. `signals.rs` has those that happen.
 
 use core::ptr::null_mut;
 use core::sync::atomic::AtomicU32;
@@ -130,7 +130,7 @@ fn fully(child: &Child, given: &Given, irql: u8) -> Result<Connected, Finding> {
     // KINTERRUPT_MODE: LevelSensitive 0, Latched 1.
     all.InterruptMode = i32::from(given.flags & CM_RESOURCE_INTERRUPT_LATCHED);
     all.ProcessorEnableMask = given.affinity;
-    let status = IoConnectInterruptEx(&raw mut all);
+    let status = IoConnectInterruptEx((&raw mut all).cast());
     equal!(
         status,
         STATUS_SUCCESS,
@@ -210,7 +210,7 @@ fn a_line_is_connected_by_its_device() -> Outcome {
     let (child, given) = plug(0, child::LINE)?;
     let mut object = null_mut();
     let mut line = parameters(&child, &raw mut object);
-    let status = IoConnectInterruptEx(&raw mut line);
+    let status = IoConnectInterruptEx((&raw mut line).cast());
     equal!(status, STATUS_SUCCESS, "IoConnectInterruptEx, line-based");
     let connected = Connected {
         object,

@@ -1,8 +1,10 @@
 //! The cases, a file for each kind of object.
 
+pub mod bug_check;
 mod dpcs;
 mod events;
 mod exceptions;
+pub mod interfaces;
 mod interrupts;
 mod irps;
 mod locks;
@@ -10,8 +12,11 @@ mod memory;
 mod objects;
 mod pnp;
 mod processors;
+mod queues;
 mod registry;
 pub mod self_check;
+mod signals;
+mod sleep;
 mod strings;
 mod threads;
 mod timers;
@@ -32,6 +37,10 @@ pub static GROUPS: &[&Group] = &[
     &exceptions::GROUP,
     &objects::GROUP,
     &irps::GROUP,
+    &queues::GROUP,
     &pnp::GROUP,
+    &interfaces::GROUP,
     &interrupts::GROUP,
+    &signals::GROUP,
+    &sleep::GROUP,
 ];

@@ -152,6 +152,15 @@ unsafe extern "system" {
         component: *const u8,
     ) -> BOOLEAN;
     pub safe fn KeDeregisterBugCheckCallback(record: *mut KBUGCHECK_CALLBACK_RECORD) -> BOOLEAN;
+    pub safe fn KeRegisterBugCheckReasonCallback(
+        record: *mut KBUGCHECK_REASON_CALLBACK_RECORD,
+        routine: BUGCHECK_REASON_CALLBACK,
+        reason: i32,
+        component: *const u8,
+    ) -> BOOLEAN;
+    pub safe fn KeDeregisterBugCheckReasonCallback(
+        record: *mut KBUGCHECK_REASON_CALLBACK_RECORD,
+    ) -> BOOLEAN;
 
     // Pool and memory.
     pub safe fn ExAllocatePoolWithTag(kind: i32, bytes: usize, tag: u32) -> PVOID;
@@ -337,6 +346,26 @@ unsafe extern "system" {
     pub safe fn IofCompleteRequest(irp: *mut IRP, boost: i8);
     pub safe fn IoAllocateIrp(stack: i8, quota: BOOLEAN) -> *mut IRP;
     pub safe fn IoFreeIrp(irp: *mut IRP);
+    pub safe fn IoCancelIrp(irp: *mut IRP) -> BOOLEAN;
+    pub safe fn IoAcquireCancelSpinLock(old: *mut KIRQL);
+    pub safe fn IoReleaseCancelSpinLock(old: KIRQL);
+    pub safe fn IoCsqInitializeEx(
+        csq: *mut IO_CSQ,
+        insert: unsafe extern "system" fn(*mut IO_CSQ, *mut IRP, PVOID) -> NTSTATUS,
+        remove: unsafe extern "system" fn(*mut IO_CSQ, *mut IRP),
+        peek: unsafe extern "system" fn(*mut IO_CSQ, *mut IRP, PVOID) -> *mut IRP,
+        acquire: unsafe extern "system" fn(*mut IO_CSQ, *mut KIRQL),
+        release: unsafe extern "system" fn(*mut IO_CSQ, KIRQL),
+        complete: unsafe extern "system" fn(*mut IO_CSQ, *mut IRP),
+    ) -> NTSTATUS;
+    pub safe fn IoCsqInsertIrpEx(
+        csq: *mut IO_CSQ,
+        irp: *mut IRP,
+        context: *mut IO_CSQ_IRP_CONTEXT,
+        insert_context: PVOID,
+    ) -> NTSTATUS;
+    pub safe fn IoCsqRemoveIrp(csq: *mut IO_CSQ, context: *mut IO_CSQ_IRP_CONTEXT) -> *mut IRP;
+    pub safe fn IoCsqRemoveNextIrp(csq: *mut IO_CSQ, context: PVOID) -> *mut IRP;
     pub safe fn IoReuseIrp(irp: *mut IRP, status: NTSTATUS);
     pub safe fn IoBuildSynchronousFsdRequest(
         major: u32,
@@ -386,6 +415,32 @@ unsafe extern "system" {
         which: u32,
         access: u32,
         key: *mut HANDLE,
+    ) -> NTSTATUS;
+    pub safe fn IoRegisterDeviceInterface(
+        pdo: *mut DEVICE_OBJECT,
+        class: *const GUID,
+        reference: *const UNICODE_STRING,
+        link: *mut UNICODE_STRING,
+    ) -> NTSTATUS;
+    pub safe fn IoSetDeviceInterfaceState(link: *const UNICODE_STRING, enable: BOOLEAN)
+    -> NTSTATUS;
+    pub safe fn IoGetDeviceInterfaces(
+        class: *const GUID,
+        pdo: *mut DEVICE_OBJECT,
+        flags: u32,
+        list: *mut *mut u16,
+    ) -> NTSTATUS;
+    pub safe fn IoOpenDeviceInterfaceRegistryKey(
+        link: *const UNICODE_STRING,
+        access: u32,
+        key: *mut HANDLE,
+    ) -> NTSTATUS;
+    pub safe fn IoWMIRegistrationControl(device: *mut DEVICE_OBJECT, action: u32) -> NTSTATUS;
+    pub safe fn IoWMISuggestInstanceName(
+        pdo: *mut DEVICE_OBJECT,
+        link: *const UNICODE_STRING,
+        combine: BOOLEAN,
+        name: *mut UNICODE_STRING,
     ) -> NTSTATUS;
     pub safe fn PoRequestPowerIrp(
         device: *mut DEVICE_OBJECT,
@@ -447,7 +502,7 @@ unsafe extern "system" {
     ) -> *mut KEVENT;
 
     // Interrupts.
-    pub safe fn IoConnectInterruptEx(parameters: *mut IO_CONNECT_INTERRUPT_PARAMETERS) -> NTSTATUS;
+    pub safe fn IoConnectInterruptEx(parameters: PVOID) -> NTSTATUS;
     pub safe fn IoDisconnectInterruptEx(parameters: *mut IO_DISCONNECT_INTERRUPT_PARAMETERS);
     pub safe fn KeAcquireInterruptSpinLock(interrupt: PVOID) -> KIRQL;
     pub safe fn KeReleaseInterruptSpinLock(interrupt: PVOID, old: KIRQL);
@@ -463,6 +518,17 @@ unsafe extern "system" {
     pub fn memset(target: PVOID, value: i32, bytes: usize) -> PVOID;
     fn memcmp(first: PVOID, second: PVOID, bytes: usize) -> i32;
     fn strlen(text: *const u8) -> usize;
+}
+
+#[link(name = "wmilib.sys", kind = "raw-dylib", modifiers = "+verbatim")]
+unsafe extern "system" {
+    pub safe fn WmiFireEvent(
+        device: *mut DEVICE_OBJECT,
+        guid: *const GUID,
+        instance: u32,
+        bytes: u32,
+        data: PVOID,
+    ) -> NTSTATUS;
 }
 
 #[link(name = "ntoskrnl.exe", kind = "raw-dylib", modifiers = "+verbatim")]
@@ -521,6 +587,15 @@ pub fn IoSetCompletionRoutine(
     next.CompletionRoutine = Some(routine);
     next.Context = context;
     next.Control = on;
+}
+
+/// Sets the routine that cancellation calls; the former one.
+pub fn IoSetCancelRoutine(irp: *mut IRP, routine: Option<DRIVER_CANCEL>) -> bool {
+    let place = (&raw mut fields(irp).CancelRoutine).cast::<usize>();
+    // SAFETY: a field of an IRP that the case holds, of a pointer's size.
+    let word = unsafe { core::sync::atomic::AtomicUsize::from_ptr(place) };
+    let routine = routine.map_or(0, |routine| routine as usize);
+    word.swap(routine, core::sync::atomic::Ordering::SeqCst) != 0
 }
 
 /// Every occasion for a completion routine.

@@ -198,6 +198,7 @@ pub const PowerSystemWorking: i32 = 1;
 pub const PowerSystemSleeping3: i32 = 4;
 
 pub const PNP_DEVICE_FAILED: usize = 0x4;
+pub const PNP_DEVICE_RESOURCE_REQUIREMENTS_CHANGED: usize = 0x10;
 pub const PNP_DEVICE_NOT_DISABLEABLE: usize = 0x20;
 
 #[repr(C)]
@@ -229,6 +230,9 @@ pub const CAPABILITY_EJECT_SUPPORTED: u32 = 1 << 3;
 pub const CAPABILITY_REMOVABLE: u32 = 1 << 4;
 pub const CAPABILITY_UNIQUE_ID: u32 = 1 << 6;
 pub const CAPABILITY_SURPRISE_REMOVAL_OK: u32 = 1 << 9;
+
+// DEVICE_REGISTRY_PROPERTY.
+pub const DevicePropertyHardwareID: i32 = 1;
 
 #[repr(C)]
 pub struct PNP_BUS_INFORMATION {

@@ -40,6 +40,8 @@ opaque! {
     KBUGCHECK_REASON_CALLBACK_RECORD: 6;
     /// IO_REMOVE_LOCK of a free build.
     IO_REMOVE_LOCK: 4;
+    IO_CSQ: 8;
+    IO_CSQ_IRP_CONTEXT: 3;
     FAST_MUTEX: 7;
     ERESOURCE: 13;
     NPAGED_LOOKASIDE_LIST: 16;
@@ -162,6 +164,38 @@ pub type KSTART_ROUTINE = unsafe extern "system" fn(PVOID);
 pub type IPI_BROADCAST = unsafe extern "system" fn(usize) -> usize;
 pub type CALLBACK_FUNCTION = unsafe extern "system" fn(PVOID, PVOID, PVOID);
 pub type BUGCHECK_CALLBACK = unsafe extern "system" fn(PVOID, u32);
+pub type BUGCHECK_REASON_CALLBACK =
+    unsafe extern "system" fn(i32, *mut KBUGCHECK_REASON_CALLBACK_RECORD, PVOID, u32);
+
+// KBUGCHECK_CALLBACK_REASON.
+pub const KbCallbackSecondaryDumpData: i32 = 2;
+pub const KbCallbackAddPages: i32 = 4;
+
+#[repr(C)]
+pub struct KBUGCHECK_SECONDARY_DUMP_DATA {
+    pub InBuffer: PVOID,
+    pub InBufferLength: u32,
+    pub MaximumAllowed: u32,
+    pub Guid: GUID,
+    pub OutBuffer: PVOID,
+    pub OutBufferLength: u32,
+}
+
+const _: () = assert!(size_of::<KBUGCHECK_SECONDARY_DUMP_DATA>() == 48);
+
+#[repr(C)]
+pub struct KBUGCHECK_ADD_PAGES {
+    pub Context: PVOID,
+    pub Flags: u32,
+    pub BugCheckCode: u32,
+    pub Address: usize,
+    pub Count: usize,
+}
+
+const _: () = assert!(size_of::<KBUGCHECK_ADD_PAGES>() == 32);
+
+pub const KB_ADD_PAGES_FLAG_VIRTUAL_ADDRESS: u32 = 1;
+pub const KB_ADD_PAGES_FLAG_ADDITIONAL_RANGES_EXIST: u32 = 0x8000_0000;
 
 // EVENT_TYPE, TIMER_TYPE, WAIT_TYPE, KWAIT_REASON, KPROCESSOR_MODE, KDPC_IMPORTANCE.
 pub const NotificationEvent: i32 = 0;

@@ -87,8 +87,57 @@ pub struct IO_CONNECT_INTERRUPT_PARAMETERS {
 
 const _: () = assert!(size_of::<IO_CONNECT_INTERRUPT_PARAMETERS>() == 80);
 
+/// The members of the message-based version, of the same size.
+#[repr(C)]
+pub struct IO_CONNECT_INTERRUPT_MESSAGE_PARAMETERS {
+    pub Version: u32,
+    pub PhysicalDeviceObject: *mut DEVICE_OBJECT,
+    pub ConnectionContext: *mut PVOID,
+    pub MessageServiceRoutine: unsafe extern "system" fn(PVOID, PVOID, u32) -> BOOLEAN,
+    pub ServiceContext: PVOID,
+    pub SpinLock: *mut KSPIN_LOCK,
+    pub SynchronizeIrql: KIRQL,
+    pub FloatingSave: BOOLEAN,
+    pub FallBackServiceRoutine: Option<unsafe extern "system" fn(PVOID, PVOID) -> BOOLEAN>,
+    pub _Rest: [u64; 2],
+}
+
+const _: () = assert!(size_of::<IO_CONNECT_INTERRUPT_MESSAGE_PARAMETERS>() == 80);
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct IO_INTERRUPT_MESSAGE_INFO_ENTRY {
+    pub MessageAddress: u64,
+    pub TargetProcessorSet: usize,
+    pub InterruptObject: PVOID,
+    pub MessageData: u32,
+    pub Vector: u32,
+    pub Irql: KIRQL,
+    pub Mode: i32,
+    pub Polarity: i32,
+}
+
+#[repr(C)]
+pub struct IO_INTERRUPT_MESSAGE_INFO {
+    pub UnifiedIrql: KIRQL,
+    pub MessageCount: u32,
+    pub MessageInfo: [IO_INTERRUPT_MESSAGE_INFO_ENTRY; 1],
+}
+
+const _: () = assert!(size_of::<IO_INTERRUPT_MESSAGE_INFO>() == 56);
+
+impl IO_INTERRUPT_MESSAGE_INFO {
+    /// An entry below `MessageCount`.
+    pub fn entry(&self, index: u32) -> IO_INTERRUPT_MESSAGE_INFO_ENTRY {
+        let first = (&raw const self.MessageInfo).cast::<IO_INTERRUPT_MESSAGE_INFO_ENTRY>();
+        // SAFETY: the table has `MessageCount` entries.
+        unsafe { first.wrapping_add(index as usize).read() }
+    }
+}
+
 pub const CONNECT_FULLY_SPECIFIED: u32 = 1;
 pub const CONNECT_LINE_BASED: u32 = 2;
+pub const CONNECT_MESSAGE_BASED: u32 = 3;
 
 #[repr(C)]
 pub struct IO_DISCONNECT_INTERRUPT_PARAMETERS {

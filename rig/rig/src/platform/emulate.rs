@@ -180,10 +180,17 @@ impl Linux {
     }
 
     fn port_in(&self, port: u16, size: u8) -> u32 {
-        self.xen().map_or(u32::MAX, |xen| xen.io_read(port, size))
+        let own = self.interrupter().and_then(|device| device.read(port));
+        own.unwrap_or_else(|| self.xen().map_or(u32::MAX, |xen| xen.io_read(port, size)))
     }
 
     fn port_out(&self, port: u16, size: u8, value: u32) {
+        if self
+            .interrupter()
+            .is_some_and(|device| device.write(port, value))
+        {
+            return;
+        }
         if let Some(xen) = self.xen() {
             xen.io_write(port, size, value);
         }

@@ -33,6 +33,8 @@ use nt_host::platform::{PAGE_SIZE, Physical, Protection};
 
 use xen_model::Xen;
 
+use crate::interrupter::Interrupter;
+
 use clock::Clock;
 use memory::Memory;
 use seeded::{VirtualTime, World};
@@ -64,6 +66,7 @@ pub struct Linux {
     vcpus: Vec<Vcpu>,
     settings: Settings,
     xen: OnceLock<Arc<Xen>>,
+    interrupter: OnceLock<Arc<Interrupter>>,
     symbols: Symbols,
 }
 
@@ -97,6 +100,7 @@ impl Linux {
             vcpus,
             settings,
             xen: OnceLock::new(),
+            interrupter: OnceLock::new(),
             symbols: Symbols::default(),
         }))
     }
@@ -114,6 +118,15 @@ impl Linux {
     /// Whether Xen does not let the guest run, which the rig's virtual CPUs do not keep.
     fn is_suspended(&self) -> bool {
         self.xen().is_some_and(Xen::is_suspended)
+    }
+
+    /// Gives the machine a device that raises interrupts, once; before [`start`](Self::start).
+    pub fn set_interrupter(&self, interrupter: &Arc<Interrupter>) {
+        let _ = self.interrupter.set(Arc::clone(interrupter));
+    }
+
+    fn interrupter(&self) -> Option<&Interrupter> {
+        self.interrupter.get().map(Arc::as_ref)
     }
 
     fn xen(&self) -> Option<&Xen> {

@@ -149,7 +149,7 @@ fn an_interrupt_from_another_thread_reaches_its_cpu_above_its_locks() {
     let connection = interrupt::Connection {
         vector,
         irql: interrupt::irql_of(vector),
-        routine: service,
+        service: interrupt::Service::Line(service),
         context: std::ptr::without_provenance_mut(1),
         lock: std::ptr::null_mut(),
     };
@@ -204,7 +204,7 @@ fn a_level_line_interrupts_until_it_falls() {
     interrupt::connect(interrupt::Connection {
         vector,
         irql: interrupt::irql_of(vector),
-        routine: lower_at_three,
+        service: interrupt::Service::Line(lower_at_three),
         context: std::ptr::null_mut(),
         lock: std::ptr::null_mut(),
     })

@@ -87,6 +87,7 @@ pub fn function() -> PciFunction {
         io_bar: None,
         mem_bar: None,
         gsi: 0,
+        messages: None,
     }
 }
 

@@ -99,7 +99,7 @@ fn connect(routine: KSERVICE_ROUTINE) -> *mut KINTERRUPT {
     let connected = interrupt::connect(Connection {
         vector: VECTOR,
         irql: interrupt::irql_of(VECTOR),
-        routine,
+        service: interrupt::Service::Line(routine),
         context: null_mut(),
         lock: null_mut(),
     });
