@@ -40,13 +40,18 @@ impl PortDisk {
         let found = disk.info();
         let info = Info {
             name: format!("disk{index}"),
-            blocks: found.sectors,
+            blocks: disk.sectors(),
             block_size: found.sector_size,
             max_transfer: disk.max_transfer() / found.sector_size * found.sector_size,
             read_only: found.read_only,
             unmap: found.unmap.is_some(),
         };
         Self { disk, info }
+    }
+
+    /// A buffer that begins `offset` bytes into a page.
+    pub fn buffer_at(&self, offset: usize, bytes: usize) -> Option<DmaBuffer> {
+        DmaBuffer::at(offset, bytes)
     }
 
     /// For the report.

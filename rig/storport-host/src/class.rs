@@ -1,7 +1,7 @@
 //! The disk class driver: what Windows' disk.sys is to a disk's PDO.
 //!
 //! Bound by the inbox ID `GenDisk`. START asks the disk what it is and publishes it; REMOVE lets no further
-//! request in, waits for those under way and takes it back.
+//! request in, waits for those under way and takes it back. A disk that says that its size has changed is asked for it.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -187,6 +187,24 @@ fn start(device: *mut DEVICE_OBJECT, pdo: *mut DEVICE_OBJECT) -> Result<(), NTST
         attached.disk = Some(disk);
     }
     Ok(())
+}
+
+/// The disk has said that its size has changed: asks for it, in a thread. Any IRQL up to DISPATCH_LEVEL.
+pub(crate) fn ask_size(disk: &Arc<Disk>) {
+    let disk = disk.clone();
+    let ask = move || {
+        let unit = disk.unit();
+        let commands = Direct {
+            unit,
+            timeout: disk.timeout(),
+        };
+        match info::capacity(&commands) {
+            Ok(capacity) => disk.set_sectors(capacity.sectors),
+            Err(why) => crate::pnp::log(&unit.adapter, &format!("target {}: {why}", unit.target)),
+        }
+    };
+    // Without memory the size stays what it was, until the disk says so again.
+    nt_host::ke::thread::run(0, ask);
 }
 
 /// Most bytes of a request whose buffer is scattered pages that start on a page: a multiple of both page and block.

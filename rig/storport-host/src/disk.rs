@@ -81,6 +81,8 @@ pub struct Io {
 pub struct Disk {
     unit: Arc<Unit>,
     info: Info,
+    /// Its size now.
+    sectors: AtomicU64,
     max_transfer: u32,
     timeout: u32,
     gone: AtomicBool,
@@ -92,6 +94,7 @@ impl Disk {
     pub(crate) fn new(unit: Arc<Unit>, info: Info, max_transfer: u32, timeout: u32) -> Self {
         Self {
             unit,
+            sectors: AtomicU64::new(info.sectors),
             info,
             max_transfer,
             timeout,
@@ -100,7 +103,22 @@ impl Disk {
         }
     }
 
-    /// What it is.
+    /// Its size in blocks: as it was identified, or as it said later that it has become.
+    pub fn sectors(&self) -> u64 {
+        self.sectors.load(Ordering::Acquire)
+    }
+
+    /// It has another size.
+    pub(crate) fn set_sectors(&self, sectors: u64) {
+        self.sectors.store(sectors, Ordering::Release);
+    }
+
+    /// Seconds that a request may take.
+    pub(crate) fn timeout(&self) -> u32 {
+        self.timeout
+    }
+
+    /// What it was when it was identified.
     pub fn info(&self) -> &Info {
         &self.info
     }
@@ -187,7 +205,7 @@ impl Disk {
         }
         let inside = lba
             .checked_add(blocks.into())
-            .is_some_and(|end| end <= self.info.sectors);
+            .is_some_and(|end| end <= self.sectors());
         let bytes = u64::from(blocks).saturating_mul(self.info.sector_size.into());
         let transfers = matches!(op, Op::Read | Op::Write);
         let fits = !transfers
@@ -236,6 +254,9 @@ impl Disk {
 
     fn answered(self: &Arc<Self>, answer: Answer, mut request: Request, op: Op, done: Done) {
         let verdict = judge(&answer);
+        if says_another_size(&answer) {
+            crate::class::ask_size(self);
+        }
         let again = match verdict {
             Verdict::Busy => request.tries < MOST_BUSY,
             Verdict::Again => request.tries < RETRIES,
@@ -272,6 +293,13 @@ impl Disk {
                 .filter(|_| matches!(op, Op::Read | Op::Write)),
         );
     }
+}
+
+/// Whether the disk says that its size has changed: UNIT ATTENTION, CAPACITY DATA HAS CHANGED (SPC-4).
+fn says_another_size(answer: &Answer) -> bool {
+    answer
+        .sense
+        .is_some_and(|sense| (sense[2] & 0xf, sense[12], sense[13]) == (0x6, 0x2a, 0x09))
 }
 
 /// What an answer means for a request.
@@ -362,6 +390,13 @@ mod tests {
             judge(&answer(SRB_STATUS_NO_DEVICE, 0, None)),
             Verdict::Never(IoError::Gone)
         );
+        let mut grown = answer(SRB_STATUS_ERROR, SCSISTAT_CHECK_CONDITION, Some((6, 0x2a)));
+        assert!(!says_another_size(&grown), "parameters have changed");
+        if let Some(sense) = &mut grown.sense {
+            sense[13] = 9;
+        }
+        assert!(says_another_size(&grown));
+        assert_eq!(judge(&grown), Verdict::Again);
         assert_eq!(check(6, 0x29), Verdict::Again);
         assert_eq!(check(7, 0x27), Verdict::Never(IoError::ReadOnly));
         assert_eq!(check(5, 0x21), Verdict::Never(IoError::OutOfRange));

@@ -186,14 +186,17 @@ fn page(device: &dyn Commands, number: u8) -> Option<Vec<u8>> {
     (bytes[1] == number).then(|| body[..length.min(body.len())].to_vec())
 }
 
-struct Capacity {
-    sectors: u64,
+/// What READ CAPACITY says.
+pub(crate) struct Capacity {
+    /// Blocks on the disk.
+    pub(crate) sectors: u64,
     sector_size: u32,
     /// Physical blocks are this power of two of logical ones.
     physical_exponent: u8,
 }
 
-fn capacity(device: &dyn Commands) -> Result<Capacity, NotADisk> {
+/// READ CAPACITY, of 16 bytes or of 10.
+pub(crate) fn capacity(device: &dyn Commands) -> Result<Capacity, NotADisk> {
     let capacity = match device.data_in(Cdb::read_capacity_16(), 32) {
         Ok(bytes) => be_u64(&bytes, 0)
             .zip(be_u32(&bytes, 8))

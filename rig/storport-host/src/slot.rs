@@ -161,12 +161,13 @@ impl Slot {
         list.extend([0, 0]);
         let mut count = 0u64;
         let mut end = u64::MAX;
-        for frame in buffer.frames() {
-            let size = left.min(PAGE_SIZE) as u64;
+        for (frame, start, length) in buffer.extents() {
+            let size = left.min(length) as u64;
             if size == 0 {
                 break;
             }
-            let address = frame.saturating_mul(PAGE_SIZE as u64);
+            let page = frame.saturating_mul(PAGE_SIZE as u64);
+            let address = page.saturating_add(start as u64);
             let at = list.len();
             match (address == end, list.get_mut(at.saturating_sub(2))) {
                 (true, Some(length)) => *length = length.saturating_add(size),
@@ -177,7 +178,7 @@ impl Slot {
                 }
             }
             end = address.saturating_add(size);
-            left = left.saturating_sub(PAGE_SIZE);
+            left = left.saturating_sub(length);
         }
         if let Some(first) = list.first_mut() {
             *first = count;
