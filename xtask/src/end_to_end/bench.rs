@@ -19,6 +19,9 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
+/// For a machine that hangs; one that is busy takes minutes.
+const LIMIT: Duration = Duration::from_secs(1200);
+
 fn bench(folder: &Folder, arguments: &[&str]) -> Result<Value> {
     let json = folder.path("bench.json");
     let mut command = Command::new(rig::program());
@@ -29,7 +32,7 @@ fn bench(folder: &Folder, arguments: &[&str]) -> Result<Value> {
         .arg("--json")
         .arg(&json)
         .args(arguments);
-    let ended = finish(&mut command, Duration::from_secs(120))?;
+    let ended = finish(&mut command, LIMIT)?;
     ensure!(ended.status.success(), "{}", ended.errors);
     serde_json::from_slice(&fs::read(json)?).context("the report is no JSON")
 }
@@ -68,17 +71,15 @@ fn requests_are_cheap(folder: &Folder) -> Result<()> {
         ensure!(of("/ours/instructions")? > 100.0, "{name}: no instructions");
         ensure!(of("/ours/driver_ns")? > 0.0, "{name}: no time in drivers");
         ensure!(of("/ours/latency/p50")? <= of("/ours/latency/max")?);
-        // Requests need no memory of their own. With many pages in flight the caches of grants may still grow, once.
-        most(
-            "/ours/tally/allocations",
-            if pages > 1.0 { 0.02 } else { 0.0 },
-        )?;
+        // On a seeded machine: elsewhere it depends on the host how many requests meet, and how far caches grow.
+        // Requests need no memory of their own.
+        most("/ours/exact/allocations", 0.0)?;
         // The one hypercall is the event to the backend, which answers with one at most. A request of more than 11
-        // segments is two in the ring; a notification of another channel may fall into a round.
+        // segments is two in the ring.
         let parts = (pages / 11.0).ceil();
-        most("/ours/tally/hypercalls", 1.05 * parts)?;
-        most("/ours/tally/events", 1.05 * parts)?;
-        let grants = of("/ours/tally/grants")?;
+        most("/ours/exact/hypercalls", parts)?;
+        most("/ours/exact/events", parts)?;
+        let grants = of("/ours/exact/grants")?;
         ensure!(
             (grants - 2.0 * pages).abs() < 0.01,
             "{name}: {grants} grant operations for {pages} pages"

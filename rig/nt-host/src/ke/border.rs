@@ -5,7 +5,8 @@
 //!        outside                   inside                     outside     inside      outside
 //! ```
 //! While a processor's [`Meter`] is off, each crossing costs one comparison. While it is on, the time stamp counter is
-//! read at each, and the time since the last one is added to the side that was left. A platform that steps through
+//! read at each, and the time since the last one is added to the side that was left, unless it is so long that the host
+//! must have done something else meanwhile. A platform that steps through
 //! drivers, to count their instructions, has the trap flag set at each way in, and clears it at each way out.
 
 use core::arch::{asm, naked_asm, x86_64::_rdtsc};
@@ -14,6 +15,10 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::processor::{self, Processor};
 use crate::verifier::stack;
+
+/// Ticks between two crossings that neither drivers nor the executive take: the host ran something else. 90 to 130 us,
+/// where the longest way between two kernel calls takes some 10 and a scheduler's turn some 1000.
+const AWAY: u64 = 1 << 18;
 
 /// A processor's account, in ticks of the time stamp counter. Only its own thread changes it while it is on.
 #[derive(Default)]
@@ -75,7 +80,10 @@ impl Meter {
     /// Gives the time since the last crossing to the side that is left.
     fn cross(&self, left: &AtomicU64) {
         let now = tsc();
-        add(left, now.wrapping_sub(self.last.load(Relaxed)));
+        let ticks = now.wrapping_sub(self.last.load(Relaxed));
+        if ticks <= AWAY {
+            add(left, ticks);
+        }
         self.last.store(now, Relaxed);
         add(&self.crossings, 1);
     }
@@ -208,6 +216,9 @@ pub unsafe extern "win64" fn measured() {
         "mov rdx, rax",
         "sub rax, gs:[{last}]",
         "mov gs:[{last}], rdx",
+        "xor r11d, r11d",
+        "cmp rax, {too_long}",
+        "cmova rax, r11",
         "add gs:[{inside}], rax",
         "inc qword ptr gs:[{crossings}]",
         "mov rdx, [rbp - 8]",
@@ -219,6 +230,9 @@ pub unsafe extern "win64" fn measured() {
         "mov rdx, rax",
         "sub rax, gs:[{last}]",
         "mov gs:[{last}], rdx",
+        "xor r11d, r11d",
+        "cmp rax, {too_long}",
+        "cmova rax, r11",
         "add gs:[{outside}], rax",
         "inc qword ptr gs:[{crossings}]",
         "cmp byte ptr gs:[{stepping}], 0",
@@ -231,6 +245,7 @@ pub unsafe extern "win64" fn measured() {
         "mov rax, [rbp - 8]",
         "leave",
         "ret",
+        too_long = const AWAY as i32,
         away = const offset_of!(Processor, meter) + offset_of!(Meter, away),
         stepping = const offset_of!(Processor, meter) + offset_of!(Meter, stepping),
         last = const offset_of!(Processor, meter) + offset_of!(Meter, last),

@@ -6,7 +6,8 @@
 //!           └── …                        rounds: ours, other, ours, other …
 //! ```
 //! What is exact (instructions, hypercalls) is compared as it is. Times are those of many short rounds, of which the
-//! quarter counts that the machine's other work disturbed least.
+//! quarter counts that the machine's other work disturbed least. A ratio is the median of the ratios of rounds that
+//! followed each other; there are as many as it takes to know it to one percent, within reason.
 
 pub mod load;
 pub mod result;
@@ -24,7 +25,7 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 
-use result::{Ratio, Result as RowResult};
+use result::{Exact, Mean, Ratio, Result as RowResult};
 use row::{Backend, Filter, Op, Row, Size};
 use subject::{Kind, Subject, SubjectError};
 
@@ -39,7 +40,8 @@ const SEED: u64 = 1;
 /// Arguments of `bench disk`.
 #[derive(Args, Clone, Debug)]
 pub struct Disk {
-    /// Another set of drivers: a folder of .sys and .inf files. It runs in turn with ours, and ratios are shown.
+    /// Another set of drivers: a folder of .sys and .inf files. It runs in turn with ours, and ratios are shown. Packages
+    /// that it lacks are ours.
     #[arg(long, value_name = "DIR")]
     pub drivers: Option<PathBuf>,
     /// Our drivers.
@@ -51,7 +53,7 @@ pub struct Disk {
     /// Short rounds and small samples: a look, not a measurement.
     #[arg(long)]
     pub quick: bool,
-    /// Rounds of each row; by default 20, and 40 to compare.
+    /// Rounds of each row; by default 20, and 40 to 400 to compare.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: Option<u32>,
     /// Only this size: 512, 4k, 64k, 1m or another multiple of 512. This and the next may be given several times.
@@ -91,6 +93,8 @@ pub enum BenchError {
 #[derive(Clone, Copy, Debug)]
 struct Effort {
     rounds: u32,
+    /// At most, until the ratio is known.
+    most: u32,
     /// Milliseconds of a round.
     round: u64,
     /// Whether instructions are counted in as few requests as possible.
@@ -99,13 +103,14 @@ struct Effort {
 
 impl Effort {
     fn of(options: &Disk) -> Self {
-        let rounds = match (options.quick, options.drivers.is_some()) {
-            (true, _) => 2,
-            (false, false) => 20,
-            (false, true) => 40,
+        let (rounds, most) = match (options.quick, options.drivers.is_some()) {
+            (true, _) => (2, 2),
+            (false, false) => (20, 20),
+            (false, true) => (40, 400),
         };
         Self {
             rounds: options.rounds.unwrap_or(rounds),
+            most: options.rounds.unwrap_or(most),
             round: 25,
             least: options.quick,
         }
@@ -133,7 +138,7 @@ struct Report {
     rounds: u32,
     rows: Vec<Measured>,
     /// Other to ours over all rows, geometric means.
-    ratio: Option<Ratio>,
+    ratio: Option<Mean>,
 }
 
 /// A row, measured.
@@ -141,6 +146,8 @@ struct Report {
 struct Measured {
     #[serde(flatten)]
     row: Row,
+    /// Of each set of drivers.
+    rounds: usize,
     ours: RowResult,
     other: Option<RowResult>,
     ratio: Option<Ratio>,
@@ -182,7 +189,8 @@ pub fn disk(options: &Disk) -> Result<(), BenchError> {
             .enumerate()
         {
             let image = image(index)?;
-            let started = Subject::start(drivers, group[0].cpus, Kind::Fast(&image.0))?;
+            let started =
+                Subject::start(drivers, &options.ours, group[0].cpus, Kind::Fast(&image.0))?;
             subjects.push((started, image));
         }
         let mut last = None;
@@ -190,7 +198,7 @@ pub fn disk(options: &Disk) -> Result<(), BenchError> {
             if last.replace((row.backend, row.op)) != Some((row.backend, row.op)) {
                 table::head(row);
             }
-            let measured = measure(&mut subjects, row, effort)?;
+            let measured = measure(&mut subjects, &options.ours, row, effort)?;
             table::row(&measured, options.drivers.as_deref());
             report.rows.push(measured);
         }
@@ -200,11 +208,16 @@ pub fn disk(options: &Disk) -> Result<(), BenchError> {
     }
     println!("{INSTRUCTIONS}");
     println!(
-        "times: of the best quarter of {} rounds of {} ms; ns are those of virtual CPUs, measured in rounds of their \
-         own, less what measuring takes; latency: of all rounds",
-        effort.rounds, effort.round
+        "times: of the best quarter of {} rounds of {} ms{}; ns are those of virtual CPUs, measured in rounds of their \
+         own, less what measuring takes and what the host did meanwhile; latency: of all rounds",
+        effort.rounds,
+        effort.round,
+        match options.drivers.is_some() && effort.most > effort.rounds {
+            true => " or more, until ratios are known to 1 %",
+            false => "",
+        }
     );
-    report.ratio = Ratio::mean(report.rows.iter().filter_map(|row| row.ratio.as_ref()));
+    report.ratio = Mean::of(report.rows.iter().filter_map(|row| row.ratio.as_ref()));
     if let (Some(ratio), Some(other)) = (&report.ratio, &options.drivers) {
         table::mean(ratio, other);
     }
@@ -219,6 +232,7 @@ pub fn disk(options: &Disk) -> Result<(), BenchError> {
 /// One row, all subjects in turn.
 fn measure(
     subjects: &mut [(Subject, Image)],
+    ours: &Path,
     row: &Row,
     effort: Effort,
 ) -> Result<Measured, BenchError> {
@@ -227,41 +241,56 @@ fn measure(
     for (subject, _) in &mut *subjects {
         subject.rate(row, effort.round)?;
     }
-    for _ in 0..effort.rounds {
-        for ((subject, _), rounds) in subjects.iter_mut().zip(&mut results) {
+    for round in 0..effort.most {
+        if round >= effort.rounds
+            && let [ours, other] = &results[..]
+            && Ratio::of(ours, other).is_known()
+        {
+            break;
+        }
+        // A B, B A: what comes first is nobody's advantage.
+        let order = |pairs: &mut Vec<_>| {
+            if !round.is_multiple_of(2) {
+                pairs.reverse();
+            }
+        };
+        let mut pairs: Vec<_> = subjects.iter_mut().zip(&mut results).collect();
+        order(&mut pairs);
+        for ((subject, _), rounds) in &mut pairs {
             rounds.rates.push(subject.rate(row, effort.round)?);
         }
-        for ((subject, _), rounds) in subjects.iter_mut().zip(&mut results) {
+        for ((subject, _), rounds) in &mut pairs {
             rounds.times.push(subject.time(row, effort.round / 2)?);
         }
     }
     // The drivers do the same whatever is behind the backend.
     if row.backend == Backend::Null {
         for ((subject, _), rounds) in subjects.iter_mut().zip(&mut results) {
-            rounds.functions = count(subject.drivers(), row, effort.sample(row))?;
+            rounds.exact = Some(count(subject.drivers(), ours, row, effort.sample(row))?);
         }
     }
     let ratio = match &results[..] {
         [ours, other] => Some(Ratio::of(ours, other)),
         _ => None,
     };
+    let rounds = results.first().map_or(0, |rounds| rounds.rates.len());
     let mut results = results.into_iter().map(result::Rounds::sum_up);
     Ok(Measured {
         row: *row,
+        rounds,
         ours: results.next().unwrap_or_default(),
         other: results.next(),
         ratio,
     })
 }
 
-/// Instructions of a request by function, the most first. A seeded machine counts them: the same drivers take the same
-/// number of instructions, whatever else the host does meanwhile. Each row has one of its own, which is gone before its
-/// watchdog could take idleness for a driver that spins.
-fn count(drivers: &Path, row: &Row, requests: u64) -> Result<Vec<(String, f64)>, SubjectError> {
-    let mut subject = Subject::start(drivers, row.cpus, Kind::Seeded(SEED))?;
-    let functions = subject.instructions(row, requests)?;
+/// Instructions of a request, and what it needs. A seeded machine counts them: the same drivers take the same number of
+/// instructions, whatever else the host does meanwhile. Each row has one of its own.
+fn count(drivers: &Path, ours: &Path, row: &Row, requests: u64) -> Result<Exact, SubjectError> {
+    let mut subject = Subject::start(drivers, ours, row.cpus, Kind::Seeded(SEED))?;
+    let exact = subject.instructions(row, requests)?;
     subject.end()?;
-    Ok(functions)
+    Ok(exact)
 }
 
 /// An image for the file backend, removed when dropped.

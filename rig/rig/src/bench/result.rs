@@ -20,6 +20,14 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Divided among so many requests.
+    pub fn for_each(mut self, requests: f64) -> Self {
+        for sum in self.each() {
+            *sum /= requests;
+        }
+        self
+    }
+
     fn each(&mut self) -> [&mut f64; 6] {
         [
             &mut self.hypercalls,
@@ -75,6 +83,15 @@ pub struct TimeRound {
     pub calls: f64,
 }
 
+/// What requests took on a seeded machine, in a sample of its own: always the same.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Exact {
+    /// Instructions of each function for a request, the most first.
+    pub functions: Vec<(String, f64)>,
+    /// For a request.
+    pub tally: Tally,
+}
+
 /// All rounds of a row with one set of drivers.
 #[derive(Default)]
 pub struct Rounds {
@@ -82,8 +99,8 @@ pub struct Rounds {
     pub rates: Vec<RateRound>,
     /// With the border measured.
     pub times: Vec<TimeRound>,
-    /// Instructions of each function for a request, the most first; none where they were not counted.
-    pub functions: Vec<(String, f64)>,
+    /// On a seeded machine, where that was counted.
+    pub exact: Option<Exact>,
 }
 
 /// What came of a row: times of the least disturbed rounds, means of counts.
@@ -103,6 +120,8 @@ pub struct Result {
     pub calls: f64,
     /// For a request.
     pub tally: Tally,
+    /// The same on a seeded machine, where it was counted.
+    pub exact: Option<Tally>,
     /// Of all rounds.
     pub latency: Latency,
     /// Requests by microseconds.
@@ -113,7 +132,8 @@ pub struct Result {
 
 impl Rounds {
     fn instructions(&self) -> Option<f64> {
-        (!self.functions.is_empty()).then(|| self.functions.iter().map(|(_, count)| count).sum())
+        let functions = &self.exact.as_ref()?.functions;
+        Some(functions.iter().map(|(_, count)| count).sum())
     }
 
     fn rate(&self) -> f64 {
@@ -134,9 +154,7 @@ impl Rounds {
                 *sum += *more;
             }
         }
-        for sum in tally.each() {
-            *sum /= requests.max(1) as f64;
-        }
+        let tally = tally.for_each(requests.max(1) as f64);
         let mut histogram: Vec<(f64, u64)> = Vec::new();
         for round in &self.rates {
             for (ticks, count) in &round.latency {
@@ -157,9 +175,10 @@ impl Rounds {
             rig_ns: best(self.times.iter().map(|round| round.rig), false),
             calls: best(self.times.iter().map(|round| round.calls), false),
             tally,
+            exact: self.exact.as_ref().map(|exact| exact.tally),
             latency: latency(&histogram),
             histogram,
-            functions: self.functions,
+            functions: self.exact.map_or_else(Vec::new, |exact| exact.functions),
         }
     }
 }
@@ -186,9 +205,79 @@ fn latency(histogram: &[(f64, u64)]) -> Latency {
     }
 }
 
+/// A ratio of two sets of drivers, of rounds that followed each other: what the host did was much the same in both.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Paired {
+    /// The median of the pairs' ratios.
+    pub median: f64,
+    /// With 95 % confidence the true median is no less (order statistics, which assume no distribution).
+    pub low: f64,
+    /// And no more.
+    pub high: f64,
+}
+
+impl Paired {
+    fn of(pairs: impl Iterator<Item = (f64, f64)>) -> Self {
+        let mut ratios: Vec<_> = pairs.map(|(ours, other)| other / ours).collect();
+        ratios.retain(|ratio| ratio.is_finite());
+        ratios.sort_by(f64::total_cmp);
+        let count = ratios.len();
+        let at = |index: usize| ratios.get(index).copied().unwrap_or(f64::NAN);
+        // The ranks of a binomial distribution with p = 1/2, by its normal approximation.
+        let half = 1.96 * (count as f64).sqrt() / 2.0;
+        let middle = count as f64 / 2.0;
+        let low = (middle - half).floor().max(0.0) as usize;
+        let high = ((middle + half).ceil() as usize).min(count.saturating_sub(1));
+        Self {
+            median: (at(count.saturating_sub(1) / 2) + at(count / 2)) / 2.0,
+            low: at(low),
+            high: at(high),
+        }
+    }
+
+    /// Whether the true median is known to within this part of it.
+    fn is_within(&self, part: f64) -> bool {
+        self.high - self.low <= 2.0 * part * self.median
+    }
+}
+
 /// Another set of drivers against ours: 2 is twice ours.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Ratio {
+    /// Requests a second.
+    pub rate: Paired,
+    /// Instructions, where they were counted.
+    pub instructions: Option<f64>,
+    /// Nanoseconds in drivers.
+    pub driver_ns: Paired,
+}
+
+impl Ratio {
+    /// Of the rounds of one row.
+    pub fn of(ours: &Rounds, other: &Rounds) -> Self {
+        let rates = ours.rates.iter().zip(&other.rates);
+        let times = ours.times.iter().zip(&other.times);
+        Self {
+            rate: Paired::of(rates.map(|(ours, other)| (ours.rate, other.rate))),
+            instructions: ours
+                .instructions()
+                .zip(other.instructions())
+                .map(|(ours, other)| other / ours),
+            driver_ns: Paired::of(times.map(|(ours, other)| (ours.driver, other.driver))),
+        }
+    }
+
+    /// Whether more rounds would say little more.
+    pub fn is_known(&self) -> bool {
+        /// Half of the interval that contains the median.
+        const PART: f64 = 0.01;
+        self.rate.is_within(PART) && self.driver_ns.is_within(PART)
+    }
+}
+
+/// The geometric means of the ratios of several rows.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Mean {
     /// Requests a second.
     pub rate: f64,
     /// Instructions, where they were counted.
@@ -197,21 +286,9 @@ pub struct Ratio {
     pub driver_ns: f64,
 }
 
-impl Ratio {
-    /// Of the rounds of one row.
-    pub fn of(ours: &Rounds, other: &Rounds) -> Self {
-        Self {
-            rate: other.rate() / ours.rate(),
-            instructions: ours
-                .instructions()
-                .zip(other.instructions())
-                .map(|(ours, other)| other / ours),
-            driver_ns: other.driver_ns() / ours.driver_ns(),
-        }
-    }
-
-    /// The geometric mean of several.
-    pub fn mean<'a>(ratios: impl Iterator<Item = &'a Self> + Clone) -> Option<Self> {
+impl Mean {
+    /// Of these; none of none.
+    pub fn of<'a>(ratios: impl Iterator<Item = &'a Ratio> + Clone) -> Option<Self> {
         fn geometric(values: impl Iterator<Item = f64>) -> Option<f64> {
             let (sum, count) = values.fold((0.0, 0u32), |(sum, count), value| {
                 (sum + value.ln(), count + 1)
@@ -219,9 +296,9 @@ impl Ratio {
             (count != 0).then(|| (sum / f64::from(count)).exp())
         }
         Some(Self {
-            rate: geometric(ratios.clone().map(|ratio| ratio.rate))?,
+            rate: geometric(ratios.clone().map(|ratio| ratio.rate.median))?,
             instructions: geometric(ratios.clone().filter_map(|ratio| ratio.instructions)),
-            driver_ns: geometric(ratios.map(|ratio| ratio.driver_ns))?,
+            driver_ns: geometric(ratios.map(|ratio| ratio.driver_ns.median))?,
         })
     }
 }
@@ -264,7 +341,10 @@ mod tests {
                 round(2.0, 60, 0.0),
             ],
             times: Vec::new(),
-            functions: vec![("a".to_owned(), 7.0), ("b".to_owned(), 5.5)],
+            exact: Some(Exact {
+                functions: vec![("a".to_owned(), 7.0), ("b".to_owned(), 5.5)],
+                tally: Tally::default(),
+            }),
         };
         let result = rounds.sum_up();
         assert_eq!((result.rate, result.requests), (9.0, 100));
@@ -276,19 +356,55 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_that_of_the_rounds_that_nothing_disturbed() {
-        let all = |rates: [f64; 8]| Rounds {
-            rates: rates.map(|rate| round(rate, 10, 0.0)).to_vec(),
-            ..Rounds::default()
+    fn a_ratio_is_that_of_rounds_that_followed_each_other() {
+        // The host was slow half of the time, and did something else in two rounds.
+        let mut ours: Vec<_> = (0..40).map(|n| 100.0 - f64::from(n)).collect();
+        let mut other: Vec<_> = ours.iter().map(|rate| rate * 2.0).collect();
+        (ours[3], other[9]) = (1.0, 1.0);
+        let rounds = |rates: Vec<f64>| Rounds {
+            rates: rates.into_iter().map(|rate| round(rate, 10, 0.0)).collect(),
+            times: vec![
+                TimeRound {
+                    driver: 5.0,
+                    rig: 1.0,
+                    idle: 0.0,
+                    calls: 1.0
+                };
+                40
+            ],
+            exact: None,
         };
-        let ours = all([50.0, 101.0, 40.0, 99.0, 20.0, 30.0, 10.0, 60.0]);
-        let other = all([199.0, 30.0, 20.0, 50.0, 60.0, 201.0, 40.0, 10.0]);
-        let ratio = Ratio::of(&ours, &other);
-        assert_eq!(ratio.rate, 2.0);
+        let ratio = Ratio::of(&rounds(ours), &rounds(other));
+        let expected = Paired {
+            median: 2.0,
+            low: 2.0,
+            high: 2.0,
+        };
+        assert_eq!(ratio.rate, expected);
         assert_eq!(ratio.instructions, None);
-        let half = Ratio { rate: 0.5, ..ratio };
-        let mean = Ratio::mean([&ratio, &half].into_iter()).unwrap();
-        assert!((mean.rate - 1.0).abs() < 1e-9);
-        assert!(Ratio::mean([].into_iter()).is_none());
+        assert!(ratio.is_known());
+        let half = Ratio {
+            rate: Paired {
+                median: 0.5,
+                low: 0.4,
+                high: 0.6,
+            },
+            ..ratio
+        };
+        assert!(!half.is_known());
+        let mean = Mean::of([&ratio, &half].into_iter()).unwrap();
+        assert!((mean.rate - 1.0).abs() < 1e-9 && (mean.driver_ns - 1.0).abs() < 1e-9);
+        assert!(Mean::of([].into_iter()).is_none());
+    }
+
+    #[test]
+    fn few_rounds_say_little() {
+        let all = |ratios: &[f64]| Paired::of(ratios.iter().map(|ratio| (1.0, *ratio)));
+        let two = all(&[0.9, 1.1]);
+        assert_eq!((two.median, two.low, two.high), (1.0, 0.9, 1.1));
+        let many = all(&(0..101)
+            .map(|n| 0.5 + f64::from(n) / 100.0)
+            .collect::<Vec<_>>());
+        assert_eq!((many.median, many.low, many.high), (1.0, 0.9, 1.11));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    result::{RateRound, TimeRound},
+    result::{Exact, RateRound, TimeRound},
     row::Row,
     worker::{Answer, Ask},
 };
@@ -63,8 +63,8 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Boots a machine with these drivers.
-    pub fn start(drivers: &Path, cpus: u32, kind: Kind) -> Result<Self, SubjectError> {
+    /// Boots a machine with these drivers, and `ours` for the packages that they lack.
+    pub fn start(drivers: &Path, ours: &Path, cpus: u32, kind: Kind) -> Result<Self, SubjectError> {
         let fail = |reason| SubjectError::Process {
             drivers: drivers.to_owned(),
             reason,
@@ -78,6 +78,8 @@ impl Subject {
             .arg("worker")
             .arg("--drivers")
             .arg(drivers)
+            .arg("--ours")
+            .arg(ours)
             .args(["--cpus", &cpus.to_string()])
             .args(match kind {
                 Kind::Fast(image) => [OsStr::new("--image"), image.as_os_str()],
@@ -164,14 +166,10 @@ impl Subject {
         }
     }
 
-    /// Instructions of each function for a request, in so many requests.
-    pub fn instructions(
-        &mut self,
-        row: &Row,
-        requests: u64,
-    ) -> Result<Vec<(String, f64)>, SubjectError> {
+    /// What so many requests take, a request.
+    pub fn instructions(&mut self, row: &Row, requests: u64) -> Result<Exact, SubjectError> {
         match self.ask(row, Ask::Instructions(*row, requests))? {
-            Answer::Instructions(functions) => Ok(functions),
+            Answer::Instructions(exact) => Ok(exact),
             other => Err(self.ended(format!("it said {other:?}"))),
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     Measured,
-    result::{Ratio, Result},
+    result::{Mean, Ratio, Result},
     row::{Row, name},
 };
 
@@ -58,15 +58,24 @@ pub fn row(measured: &Measured, other: Option<&Path>) {
         let folder = path.file_name().unwrap_or(path.as_os_str());
         line(&folder.to_string_lossy(), "", row, result);
     }
-    if let Some(ratio) = &measured.ratio {
+    if let Some(Ratio {
+        rate,
+        instructions,
+        driver_ns,
+    }) = &measured.ratio
+    {
         println!(
-            "{:>10} {:>10}{:>11.3} {:>8} | {:>12} {:>10.3}",
+            "{:>10} {:>10}{:>11.3} {:>8} | {:>12} {:>10.3}   95 % of {:.3} to {:.3}; ns {:.3} to {:.3}",
             "ratio",
             "",
-            ratio.rate,
+            rate.median,
             "",
-            optional(ratio.instructions, 3),
-            ratio.driver_ns,
+            optional(*instructions, 3),
+            driver_ns.median,
+            rate.low,
+            rate.high,
+            driver_ns.low,
+            driver_ns.high,
         );
     }
 }
@@ -101,7 +110,7 @@ fn optional(number: Option<f64>, digits: usize) -> String {
 }
 
 /// The last line.
-pub fn mean(ratio: &Ratio, other: &Path) {
+pub fn mean(ratio: &Mean, other: &Path) {
     println!(
         "{} to ours, geometric mean of all rows: requests/s {:.3}, instructions {}, ns in drivers {:.3}",
         other.display(),

@@ -22,7 +22,7 @@ use xen_model::Counts;
 
 use super::{
     load::{self, LoadError, Until},
-    result::{RateRound, Tally, TimeRound},
+    result::{Exact, RateRound, Tally, TimeRound},
     row::{Backend, Row},
 };
 use crate::{
@@ -55,8 +55,8 @@ pub enum Answer {
     Rate(RateRound),
     /// To [`Ask::Time`].
     Time(TimeRound),
-    /// To [`Ask::Instructions`]: per request, by function, the most first.
-    Instructions(Vec<(String, f64)>),
+    /// To [`Ask::Instructions`].
+    Instructions(Exact),
     /// It could not be done.
     Failed(String),
 }
@@ -64,9 +64,12 @@ pub enum Answer {
 /// How the process of a worker is started.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Worker {
-    /// Folder with the driver packages.
+    /// Folder with driver packages.
     #[arg(long)]
     drivers: PathBuf,
+    /// Folder with those that it lacks.
+    #[arg(long)]
+    ours: PathBuf,
     /// Virtual CPUs.
     #[arg(long)]
     cpus: u32,
@@ -109,10 +112,9 @@ const SETTLE: Duration = Duration::from_millis(2);
 
 /// Boots, then answers until its input ends.
 pub fn run(options: &Worker) -> Result<(), WorkerError> {
-    if options.seed.is_some() {
-        placement::fix();
-    }
-    let packages = Packages::read(&options.drivers)?;
+    // Seeded or not: where the host puts memory is no difference between two sets of drivers.
+    placement::fix();
+    let packages = Packages::read_over(&options.drivers, &options.ours)?;
     let mut images = vec![Claim::null(NULL_SECTORS)];
     if let Some(image) = &options.image {
         images.push(Claim::new(image)?);
@@ -209,10 +211,12 @@ impl Bench<'_> {
                 // What the drivers allocate once, they allocate now.
                 let before = WARM * u64::from(row.depth);
                 self.load(&row, Until::Requests(before))?;
+                let before = self.totals();
                 step::start();
                 let outcome = self.load(&row, Until::Requests(requests));
                 let counts = step::stop();
                 let requests = outcome?.requests.max(1) as f64;
+                let tally = tally(&before, &self.totals()).for_each(requests);
                 let mut functions = BTreeMap::new();
                 for count in counts {
                     *functions.entry(self.function(&count)).or_insert(0) += u64::from(count.times);
@@ -222,7 +226,7 @@ impl Bench<'_> {
                     .map(|(name, times)| (name, times as f64 / requests))
                     .collect();
                 functions.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-                Answer::Instructions(functions)
+                Answer::Instructions(Exact { functions, tally })
             }
         })
     }
