@@ -36,6 +36,8 @@ pub(super) struct Device {
     shown_sectors: u64,
     /// Rings kept mapped for good, by a lie.
     held: Vec<BackRing>,
+    /// Whatever the frontend does is ignored, by a lie.
+    mute: bool,
 }
 
 impl Device {
@@ -48,6 +50,7 @@ impl Device {
             queues: Vec::new(),
             shown_sectors: 0,
             held: Vec::new(),
+            mute: false,
         };
         let Offer {
             max_indirect_segments,
@@ -107,6 +110,9 @@ impl Device {
 
     /// The frontend's state may have changed. Returns `false` when the device is done for.
     pub(super) fn frontend_changed(&mut self, dom0: &Dom0) -> bool {
+        if self.mute {
+            return true;
+        }
         let frontend = dom0.store().read_state(&self.frontend_path());
         match frontend {
             XenbusState::Initialising if self.state == XenbusState::Closed => {
@@ -286,6 +292,7 @@ impl Device {
                     .extend(queues.map(|queue| queue.close(dom0.xen())));
             }
             Some(Lie::Close) => self.die(dom0),
+            Some(Lie::Mute) => self.mute = true,
             Some(Lie::Flap) => {
                 let state = format!("{}/state", self.config.vbd.backend_path());
                 for flap in ["0", "1", "2", "3", "5", "6", "7", "8", "9", "", "x"] {

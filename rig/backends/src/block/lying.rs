@@ -37,7 +37,7 @@ impl Lying {
     ) {
         match lie {
             Lie::Forget => return,
-            Lie::Silence => {
+            Lie::Silence | Lie::Mute => {
                 self.silent = true;
                 return;
             }
@@ -61,18 +61,7 @@ impl Lying {
             Lie::Repeat => ring.respond(honest),
             Lie::Noise => self.noise = Some(Noise::default()),
             Lie::Storm => self.storm = true,
-            Lie::HoldPages => {
-                if let Request::Direct {
-                    nr_segments,
-                    ref segments,
-                    ..
-                } = *request
-                {
-                    let segments = segments.iter().take(usize::from(nr_segments));
-                    let pages = segments.filter_map(|s| xen.map_kept(s.gref, Access::Read).ok());
-                    self.hostages = Some((turn + HELD, pages.collect()));
-                }
-            }
+            Lie::HoldPages => self.take_hostages(xen, turn + HELD, request),
             Lie::Overrun
             | Lie::Rewind
             | Lie::Wrap
@@ -82,6 +71,20 @@ impl Lying {
             | Lie::Close => {}
         }
         ring.respond(honest);
+    }
+
+    /// Keeps a request's pages mapped until so many requests were taken.
+    fn take_hostages(&mut self, xen: &Arc<Xen>, until: u64, request: &Request) {
+        if let Request::Direct {
+            nr_segments,
+            ref segments,
+            ..
+        } = *request
+        {
+            let segments = segments.iter().take(usize::from(nr_segments));
+            let pages = segments.filter_map(|s| xen.map_kept(s.gref, Access::Read).ok());
+            self.hostages = Some((until, pages.collect()));
+        }
     }
 
     /// Whether nothing is answered any more.

@@ -40,6 +40,8 @@ pub enum Lie {
     HoldRing,
     /// Goes to `Closing` and `Closed` by itself.
     Close,
+    /// Never answers again: no request, and no state of the frontend's; and keeps the ring mapped.
+    Mute,
 }
 
 /// What cannot be read as a lie.
@@ -51,7 +53,7 @@ impl fmt::Display for NotALie {
         write!(
             f,
             "{:?} is not REQUEST:LIE with a lie of forget, unknown-id, early, repeat, status=N, operation=N, overrun, rewind, \
-             wrap, silence, noise, storm, flap, hold-pages, no-event, hold-ring, close",
+             wrap, silence, noise, storm, flap, hold-pages, no-event, hold-ring, close, mute",
             self.0
         )
     }
@@ -93,6 +95,7 @@ impl FromStr for Mischief {
                 ("no-event", "") => Lie::NoEvent,
                 ("hold-ring", "") => Lie::HoldRing,
                 ("close", "") => Lie::Close,
+                ("mute", "") => Lie::Mute,
                 _ => return None,
             };
             Some(Self {
