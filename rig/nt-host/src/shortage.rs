@@ -1,20 +1,34 @@
 //! Kernel functions that lack memory when somebody wants to see what drivers do about it.
 //!
 //! ```text
-//!   driver ──► thunk ──► strikes: function, stack of the driver ──► Shortage ──► yes: NULL or a status, at once
-//!                └────────────────────────────────────────────────────────────► no: the function
+//!   driver ──► thunk ──► strikes: function, stack of the driver ──► Shortage ──► all: NULL or a status, at once
+//!                │                                                         └───► part: the function, which takes note
+//!                └─────────────────────────────────────────────────────────────► nothing: the function
 //! ```
 //! Only calls of drivers can fail, only functions whose documentation says that they can, and only if the executive was
 //! made with a [`Shortage`]; otherwise thunks are what they always are.
 
+use core::sync::atomic::Ordering;
+
 use crate::host::host;
-use crate::ke::backtrace;
+use crate::ke::{backtrace, processor};
+
+/// What a call lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Nothing.
+    Nothing,
+    /// Half of what it asks for, where its caller takes less; all of it where not.
+    Part,
+    /// All of it.
+    All,
+}
 
 /// Decides which calls fail.
 pub trait Shortage: Sync {
-    /// Whether this call of `function` fails. `stack` are the return addresses in images, innermost first, up to where
+    /// What this call of `function` lacks. `stack` are the return addresses in images, innermost first, up to where
     /// the executive called them. At any IRQL.
-    fn strikes(&self, function: &'static str, stack: &[u64]) -> bool;
+    fn strikes(&self, function: &'static str, stack: &[u64]) -> Lack;
 }
 
 /// A function that can lack memory, for a thunk.
@@ -94,21 +108,49 @@ pub(crate) fn of(name: &str) -> Option<Fallible> {
     })
 }
 
+/// Functions that can give less than they are asked for (Microsoft Learn: "might return an MDL that describes fewer
+/// pages").
+pub const DIVISIBLE: &[&str] = &["MmAllocatePagesForMdl", "MmAllocatePagesForMdlEx"];
+
 /// What thunks ask: whether the call of function `index` that is under way fails.
 pub(crate) extern "win64" fn strikes(index: u32) -> bool {
     let function = FUNCTIONS.get(index as usize);
-    match (host().config().shortage, function) {
-        (Some(shortage), Some((name, _))) => shortage.strikes(name, &backtrace::of_call()),
-        _ => false,
+    let lack = match (host().config().shortage, function) {
+        (Some(shortage), Some((name, _))) => match shortage.strikes(name, &backtrace::of_call()) {
+            Lack::Part if !DIVISIBLE.contains(name) => Lack::All,
+            lack => lack,
+        },
+        _ => Lack::Nothing,
+    };
+    if lack == Lack::Part {
+        processor::current().part.store(true, Ordering::Relaxed);
+    }
+    lack == Lack::All
+}
+
+/// How many of `count` pages the call under way may have.
+pub(crate) fn part_of(count: u64) -> u64 {
+    let Some(cpu) = processor::try_current() else {
+        return count;
+    };
+    match cpu.part.swap(false, Ordering::Relaxed) {
+        true => count / 2,
+        false => count,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::FUNCTIONS;
+    use super::{DIVISIBLE, FUNCTIONS};
 
     #[test]
     fn functions_are_in_order() {
         assert!(FUNCTIONS.is_sorted_by(|(a, _), (b, _)| a < b));
+    }
+
+    #[test]
+    fn what_gives_less_can_give_nothing() {
+        let is_known = |name: &&str| FUNCTIONS.iter().any(|(known, _)| known == name);
+        assert!(DIVISIBLE.iter().all(is_known));
     }
 }

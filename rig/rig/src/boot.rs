@@ -32,7 +32,7 @@ use xen_model::{
 
 use crate::{
     debugger,
-    faults::director::Director,
+    faults::{director::Director, play::Play},
     hypervisor,
     image::Claim,
     logger,
@@ -47,8 +47,8 @@ use crate::{
 
 /// How long the drivers may take to bring the disks up. Frontend and backend of a real system wait as long for each other.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long removal of the devices may take.
-const FAREWELL: Duration = Duration::from_secs(30);
+/// How long removal of the devices may take: several of the drivers' own longest waits, 30 s for a daemon that is silent.
+const FAREWELL: Duration = Duration::from_secs(150);
 
 /// The interfaces between the PV drivers, and all their versions.
 const PV_INTERFACES: &[(&str, Guid, RangeInclusive<u16>)] = &[
@@ -170,6 +170,7 @@ pub struct Machine {
     virtual_cpus: Vec<JoinHandle<()>>,
     disks: Vec<Arc<PortDisk>>,
     paths: Vec<Paths>,
+    play: Option<Play>,
     /// Keep other programs away from the images.
     _locks: Vec<File>,
 }
@@ -182,16 +183,23 @@ struct Paths {
 
 /// Boots, and waits for the disks. Once in a process: the kernel's exports know of one executive.
 pub fn boot(plan: Plan) -> Result<Machine, BootError> {
-    let mut machine = start(plan, None)?;
+    boot_with(plan, None)
+}
+
+/// The same, and things go wrong as `director` says.
+pub fn boot_with(plan: Plan, director: Option<&'static Director>) -> Result<Machine, BootError> {
+    let mut machine = start(plan, director)?;
     machine.disks = wait_for_disks(machine.paths.len())?;
     Ok(machine)
 }
 
 /// Starts to boot, without waiting for anything; things go wrong as `director` says. Once in a process.
 pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine, BootError> {
+    // Who only plays the toolstack need not be asked.
+    let faults = director.filter(|director| director.is_asked());
     let config = Config {
         log: Arc::new(xen_line),
-        faults: director.map(Director::for_xen),
+        faults: faults.map(Director::for_xen),
         witness: Some(hypervisor::witness()),
         ..Config::default()
     };
@@ -237,7 +245,7 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
         machine,
         nt_host::Config {
             exports: storport_host::exports().to_vec(),
-            shortage: director.map(|director| director as &dyn Shortage),
+            shortage: faults.map(|director| director as &dyn Shortage),
             hypervisor: Some(hypervisor),
             ..nt_host::Config::default()
         },
@@ -265,6 +273,9 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
             virtual_cpus = machine.start()?;
         }
     }
+    let play = director
+        .map(|director| Play::start(Arc::clone(&dom0), disks.clone(), director))
+        .transpose()?;
     take_emulated_devices_away();
     pnp::start(vec![pci_function()]);
 
@@ -277,6 +288,7 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
         virtual_cpus,
         disks: Vec::new(),
         paths,
+        play,
         _locks: locks,
     })
 }
@@ -378,6 +390,11 @@ impl Machine {
         &self.dom0
     }
 
+    /// Who plays the toolstack and the system, where the machine was started with a director.
+    pub fn play(&self) -> Option<&Play> {
+        self.play.as_ref()
+    }
+
     /// The backend's disks.
     pub fn backend(&self) -> &Disks {
         &self.backend
@@ -474,6 +491,10 @@ impl Machine {
     pub fn shut_down(mut self) -> Vec<String> {
         // Disks hold on to their devices.
         self.disks.clear();
+        if let Some(play) = self.play.take() {
+            // What is under way ends first. Who fails to has said so.
+            wait::until(FAREWELL, || play.is_idle());
+        }
         let (sender, receiver) = mpsc::channel();
         pnp::tear_down(move |leaks: Leaks| {
             // The receiver waits, or has given up.

@@ -7,7 +7,7 @@ use log::LevelFilter;
 
 use crate::{
     bench::{self, worker::Worker},
-    faults::Faults,
+    faults::{Faults, name::Fault},
     nbd::Address,
     scenario::{Scenario, explore::Explore},
 };
@@ -176,6 +176,12 @@ pub struct Run {
     /// Run a scenario on a machine of its own instead; needs --seed.
     #[arg(long, value_name = "NAME", requires = "seed", conflicts_with_all = ["disks", "json", "memory", "seconds", "gdb"])]
     pub scenario: Option<Scenario>,
+    /// Something that goes wrong on the way (./x faults list has the names); may be given several times.
+    #[arg(long = "fault", value_name = "FAULT")]
+    pub faults: Vec<Fault>,
+    /// Faults that the seed draws.
+    #[arg(long = "faults", requires = "seed")]
+    pub draw_faults: bool,
     /// How long the random I/O lasts, in the machine's time.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, conflicts_with = "nbd", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub seconds: u64,

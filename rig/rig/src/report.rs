@@ -25,6 +25,8 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// What was done by NBD clients.
     pub nbd: Option<Nbd>,
+    /// Faults that were asked for and struck.
+    pub faults: Vec<String>,
     /// What the verifier found at the end; nothing is the aim.
     pub findings: Vec<String>,
     /// What each driver took at most.

@@ -16,14 +16,16 @@ use crate::{
     debugger, demo,
     device::Device,
     disk::Disk as _,
+    faults::{director::Director, draw},
     image::{Claim, ClaimError},
     interrupt::Interrupt,
     nbd::{Address, Bound},
     packages::{PackageError, Packages},
+    platform::seeded::Random,
     port_disk::PortDisk,
     recorder,
     report::{self, Check, Report},
-    scenario::{self, Job, Scenario},
+    scenario::{self, Job, Scenario, Wrong},
     wait,
     workload::{self, Failure, Pattern, Reference},
 };
@@ -88,7 +90,10 @@ pub enum RunError {
 /// Runs. Returns whether all was well; a report was printed either way.
 pub fn run(options: &Run) -> Result<bool, RunError> {
     let started = Instant::now();
-    let packages = Packages::read_over(&options.drivers, Path::new(OURS))?;
+    let mut packages = Packages::read_over(&options.drivers, Path::new(OURS))?;
+    if options.draw_faults || !options.faults.is_empty() {
+        packages.make_hasty();
+    }
     if let (Some(scenario), Some(seed)) = (options.scenario, options.seed) {
         return play(options, scenario, seed, &packages);
     }
@@ -125,16 +130,20 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
         debugger::enable(when);
         debugger::before_boot().map_err(RunError::Debugger)?;
     }
-    let machine = boot::boot(Plan {
-        cpus: options.cpus,
-        seed: options.seed,
-        memory_mib: options.memory,
-        packages: &packages,
-        images,
-        trace,
-        guest: GuestSpec::default(),
-        configure: &|_, _| (),
-    })?;
+    let director = wrong(options);
+    let machine = boot::boot_with(
+        Plan {
+            cpus: options.cpus,
+            seed: options.seed,
+            memory_mib: options.memory,
+            packages: &packages,
+            images,
+            trace,
+            guest: GuestSpec::default(),
+            configure: &|_, _| (),
+        },
+        director,
+    )?;
     let mut report = describe(&machine, &packages, &paths, options);
     report.boot_seconds = started.elapsed().as_secs_f64();
     report.print_machine();
@@ -144,6 +153,7 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
         None if demonstration => demonstrate(&machine, options, &interrupt, &mut report),
         None => compare(&machine, &paths, options, &interrupt, &mut report),
     };
+    report.faults = struck(director);
     report.findings = machine.shut_down();
     report.figures = figures();
     finish_trace(options)?;
@@ -169,6 +179,20 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
     Ok(report.passed)
 }
 
+/// `--fault` and `--faults`: what goes wrong from the start on.
+fn wrong(options: &Run) -> Option<&'static Director> {
+    let mut faults = options.faults.clone();
+    if let Some(seed) = options.seed.filter(|_| options.draw_faults) {
+        faults.extend(draw::draw(&mut Random::new(seed)));
+    }
+    if faults.is_empty() {
+        return None;
+    }
+    let director = Director::new(faults);
+    director.arm();
+    Some(director)
+}
+
 /// `--scenario`.
 fn play(
     options: &Run,
@@ -177,16 +201,28 @@ fn play(
     packages: &Packages,
 ) -> Result<bool, RunError> {
     let started = Instant::now();
+    let wrong = Wrong {
+        faults: options.faults.clone(),
+        drawn: options.draw_faults,
+    };
+    let names = wrong.names(seed);
+    if !names.is_empty() {
+        println!("faults   {}", names.join(" "));
+    }
     let verdict = scenario::run(Job {
         scenario,
         seed,
         cpus: options.cpus,
         packages,
+        wrong,
         trace: open_trace(options)?,
     });
     let name = scenario.name();
+    for struck in verdict.iter().flat_map(|met| &met.struck) {
+        println!("struck   {struck}");
+    }
     match &verdict {
-        Ok(()) => println!(
+        Ok(_) => println!(
             "OK: {name} by seed {seed}, {:.1} ms of the machine's time in {:.2} s",
             wait::now().as_secs_f64() * 1000.0,
             started.elapsed().as_secs_f64()
@@ -206,6 +242,19 @@ fn open_trace(options: &Run) -> Result<Option<(File, u32)>, RunError> {
     let open = |path: &PathBuf| File::create(path).map(|file| (file, classes));
     let fail = |reason| trace_error(options, reason);
     options.trace.as_ref().map(open).transpose().map_err(fail)
+}
+
+/// The faults that struck; no further ones do.
+fn struck(director: Option<&Director>) -> Vec<String> {
+    let Some(director) = director else {
+        return Vec::new();
+    };
+    director.disarm();
+    let struck = director.met().struck;
+    for name in &struck {
+        println!("struck   {name}");
+    }
+    struck
 }
 
 fn finish_trace(options: &Run) -> Result<(), RunError> {

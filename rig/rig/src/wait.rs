@@ -26,6 +26,7 @@ pub fn now() -> Duration {
 /// Waits until `condition` holds, for `limit` at most; whether it does.
 pub fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = now().saturating_add(limit);
+    let mut again = false;
     loop {
         if condition() {
             return true;
@@ -34,7 +35,10 @@ pub fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
             return false;
         }
         match seeded::world() {
-            Some(world) => world.watch(u64::try_from(end.as_nanos()).unwrap_or(u64::MAX)),
+            Some(world) => {
+                world.watch(u64::try_from(end.as_nanos()).unwrap_or(u64::MAX), again);
+                again = true;
+            }
             None => thread::sleep(LOOK),
         }
     }

@@ -46,11 +46,21 @@ pub enum Answer {
     Never,
 }
 
+/// What a hypercall comes to that is not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It returns this: a negated error number, or how much was done.
+    Returns(i64),
+    /// It returns success, and each grant operation in it has this status (`GNTST_*`). Other hypercalls have none, and
+    /// return `-EINVAL`.
+    Status(i16),
+}
+
 /// Decides what goes wrong. Called from every thread, with locks of the model held: it may not call back.
 pub trait Faults: Send + Sync {
-    /// What a hypercall of the guest returns instead of being carried out; `None` for an honest one. `name` is that of
+    /// What a hypercall of the guest comes to instead of being carried out; `None` for an honest one. `name` is that of
     /// the hypercall and its sub-operation: `grant_table_op.setup_table`.
-    fn hypercall(&self, name: &str) -> Option<i64>;
+    fn hypercall(&self, name: &str) -> Option<Refusal>;
     /// What becomes of an event.
     fn event(&self, to: Direction) -> Delivery;
     /// What becomes of a request of the guest's to xenstored.

@@ -8,7 +8,7 @@ use xen_abi::hypercall as number;
 use xen_abi::version;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::faults::name_of;
+use crate::faults::{Refusal, name_of};
 use crate::{Fault, Xen};
 
 /// What a hypercall returns: a number, or an error number (positive; the guest gets it negated).
@@ -34,8 +34,15 @@ impl Xen {
         let number = nr & 0xffff_ffff;
         trace::emit(Class::Xen, || Event::Hypercall { number, command: a });
         if let Some(faults) = &self.config.faults
-            && let Some(result) = faults.hypercall(&name_of(nr as u32, args))
+            && let Some(refusal) = faults.hypercall(&name_of(nr as u32, args))
         {
+            let result = match refusal {
+                Refusal::Returns(result) => result,
+                Refusal::Status(status) if nr as u32 == number::GRANT_TABLE_OP => self
+                    .refuse_grant_ops(a as u32, b, c as u32, status)
+                    .map_or_else(|errno| -errno, |()| 0),
+                Refusal::Status(_) => -EINVAL,
+            };
             trace::emit(Class::Xen, || Event::HypercallDone {
                 number,
                 result: result as u64,

@@ -194,7 +194,7 @@ impl Guest {
 struct Moody(AtomicU64);
 
 impl Faults for Moody {
-    fn hypercall(&self, _: &str) -> Option<i64> {
+    fn hypercall(&self, _: &str) -> Option<faults::Refusal> {
         None
     }
 

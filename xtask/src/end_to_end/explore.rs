@@ -8,6 +8,8 @@ use super::{Check, Folder, finish, rig_run, same, succeed};
 use crate::{drivers, rig, toolchain::root};
 
 const RUN: Duration = Duration::from_secs(120);
+/// For what hangs; a busy machine takes minutes.
+const LONG: Duration = Duration::from_secs(1200);
 /// Seeds of each scenario; `./x explore --seeds 1000` is for a longer look.
 const SEEDS: &str = "10";
 
@@ -23,6 +25,41 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "scenarios hold by many seeds",
         run: many_seeds,
+    },
+    Check {
+        name: "scenarios hold by many seeds that let things go wrong",
+        run: many_faults,
+    },
+    Check {
+        name: "a suspension while disks connect again fails no request",
+        run: |_| explored(&["--scenario=suspend", "--cpus=1", "--seeds=40"]),
+    },
+    Check {
+        name: "a look for disks does not wait for power",
+        run: |_| {
+            explored(&[
+                "--scenario=hotplug",
+                "--seeds=20",
+                "--fault=hibernate@event:54",
+                "--fault=event:late@81",
+            ])
+        },
+    },
+    Check {
+        name: "requests that wait for power or a connection are given back to a reset",
+        run: |_| {
+            explored(&[
+                "--scenario=suspend",
+                "--seeds=20",
+                "--fault=store:never@216",
+                "--fault=event:lose@47",
+                "--fault=hibernate@event:54",
+            ])
+        },
+    },
+    Check {
+        name: "a run tells which faults struck",
+        run: struck,
     },
     Check {
         name: "a seed that fails is shown with its command",
@@ -67,9 +104,43 @@ fn many_seeds(_: &Folder) -> Result<()> {
     for cpus in ["1", "2"] {
         let mut command = explore();
         command.args(["--seeds", SEEDS, "--cpus", cpus]);
-        let output = succeed(command.arg("--drivers").arg(drivers::dist()), 3 * RUN)?;
+        let output = succeed(command.arg("--drivers").arg(drivers::dist()), LONG)?;
         ensure!(output.contains(", 0 failed, in "), "{output}");
     }
+    Ok(())
+}
+
+fn explored(arguments: &[&str]) -> Result<()> {
+    let mut command = explore();
+    command.args(arguments).arg("--drivers").arg(drivers::dist());
+    let output = succeed(&mut command, LONG)?;
+    ensure!(output.contains(", 0 failed, in "), "{output}");
+    Ok(())
+}
+
+fn many_faults(_: &Folder) -> Result<()> {
+    for cpus in ["--cpus=1", "--cpus=2"] {
+        explored(&["--faults", "--seeds=6", cpus])?;
+    }
+    Ok(())
+}
+
+/// In the demonstration, and in a scenario whose seed draws some.
+fn struck(_: &Folder) -> Result<()> {
+    let mut command = rig_run();
+    command.args(["--seed=1", "--seconds=1", "--fault=event:late@40"]);
+    let output = succeed(&mut command, RUN)?;
+    ensure!(
+        output.contains("struck   event:late@40") && output.contains("OK: 1 disk"),
+        "{output}"
+    );
+    let mut command = rig_run();
+    command.args(["--scenario=io", "--seed=3", "--cpus=2", "--faults"]);
+    let output = succeed(&mut command, RUN)?;
+    ensure!(
+        output.contains("faults   ") && output.contains("OK: io by seed 3"),
+        "{output}"
+    );
     Ok(())
 }
 

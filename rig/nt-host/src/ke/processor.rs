@@ -81,6 +81,8 @@ pub struct Processor {
     pub stack: crate::verifier::stack::PerCpu,
     /// How long what it does takes.
     pub time: crate::verifier::time::PerCpu,
+    /// The call under way gets half of what it asks for (see [`crate::shortage`]).
+    pub part: AtomicBool,
 }
 
 /// What drivers used on a processor, since the start; only its own thread counts.
@@ -166,6 +168,7 @@ pub(crate) fn init(count: u32) {
             counters: Counters::default(),
             stack: crate::verifier::stack::PerCpu::new(),
             time: crate::verifier::time::PerCpu::new(),
+            part: AtomicBool::new(false),
         });
         let this: *const Processor = &raw const *block;
         block.this = this;

@@ -19,6 +19,7 @@ use crate::host::platform;
 use crate::ke::raise::raises_what_fails;
 use crate::ke::{poll, processor};
 use crate::platform::Protection;
+use crate::shortage;
 use crate::sync::Mutex;
 use crate::verifier::Rule;
 use crate::verifier::mdls::{self, Step};
@@ -215,7 +216,12 @@ pub extern "win64" fn MmAllocatePagesForMdlEx(
         return null_mut();
     }
     let limit = (high as u64 / PAGE_SIZE as u64).saturating_add(1);
-    let frames = take(count as u64, limit, flags);
+    let given = shortage::part_of(count as u64);
+    let frames = if given < count as u64 && flags & MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS != 0 {
+        Vec::new()
+    } else {
+        take(given, limit, flags)
+    };
     if frames.is_empty() || (frames.len() < count && flags & MM_ALLOCATE_FULLY_REQUIRED != 0) {
         give_back(&frames);
         return null_mut();

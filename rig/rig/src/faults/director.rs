@@ -11,12 +11,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nt_host::pe::modules;
-use nt_host::shortage::Shortage;
+use nt_host::shortage::{DIVISIBLE, Lack, Shortage};
 use nt_host::trace::{self, Class, Event};
 use serde::{Deserialize, Serialize};
-use xen_model::faults::{Answer, Delivery, Direction, Faults};
+use xen_model::faults::{Answer, Delivery, Direction, Faults, Refusal};
 
-use super::name::{Act, EventFate, Fault, StoreFate};
+use super::name::{Act, EventFate, Fault, Place, Step, StoreFate, Turn};
+use super::refusal;
 
 /// A place where a driver asks for memory: the function it calls, and the way it got there.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -45,6 +46,16 @@ impl Site {
         }
         hash
     }
+
+    /// The faults that can happen here, at the first turn; `hash` is the site's.
+    pub fn faults(&self, hash: u64) -> Vec<Fault> {
+        let (place, turn) = (Place::Stack(hash), Turn::Nth(1));
+        let mut faults = vec![Fault::Alloc { place, turn }];
+        if DIVISIBLE.contains(&&*self.function) {
+            faults.push(Fault::Part { place, turn });
+        }
+        faults
+    }
 }
 
 /// What was met.
@@ -60,6 +71,8 @@ pub struct Met {
     pub kicks: u64,
     /// Requests to xenstored.
     pub store: u64,
+    /// Calls that ask for memory, anywhere.
+    pub allocations: u64,
     /// The faults that struck, in order.
     pub struck: Vec<String>,
 }
@@ -71,9 +84,36 @@ struct State {
     acts: VecDeque<Act>,
 }
 
+impl State {
+    /// The guest takes its `turn`-th step of a kind: what is to happen to the machine then is called for.
+    fn step(&mut self, faults: &[Fault], step: Step, turn: u64) {
+        for fault in faults {
+            if let Fault::Act(act, of, at) = fault
+                && (*of, *at) == (step, turn)
+            {
+                note(&mut self.met, fault);
+                self.acts.push_back(*act);
+            }
+        }
+    }
+}
+
+/// Notes and tells of a fault that strikes.
+fn note(met: &mut Met, fault: &Fault) {
+    let name = fault.to_string();
+    log::info!("fault: {name}");
+    trace::emit(Class::Backend, || Event::Fault { what: &name });
+    // One that strikes always is noted once.
+    if !met.struck.contains(&name) {
+        met.struck.push(name);
+    }
+}
+
 /// Lets things go wrong.
 pub struct Director {
     faults: Vec<Fault>,
+    /// Whether it counts, and is asked.
+    is_asked: bool,
     state: Mutex<State>,
 }
 
@@ -82,8 +122,23 @@ impl Director {
     pub fn new(faults: Vec<Fault>) -> &'static Self {
         Box::leak(Box::new(Self {
             faults,
+            is_asked: true,
             state: Mutex::default(),
         }))
+    }
+
+    /// Without faults, and without counting.
+    pub fn idle() -> &'static Self {
+        Box::leak(Box::new(Self {
+            faults: Vec::new(),
+            is_asked: false,
+            state: Mutex::default(),
+        }))
+    }
+
+    /// Whether drivers, Xen and xenstored need to ask what goes wrong.
+    pub fn is_asked(&self) -> bool {
+        self.is_asked
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -105,14 +160,16 @@ impl Director {
         self.state().met.clone()
     }
 
-    /// The next thing that is to happen to the machine, once.
-    pub fn next_act(&self) -> Option<Act> {
-        self.state().acts.pop_front()
+    /// The next thing `of` some kind that is to happen to the machine, once.
+    pub fn next_act(&self, of: impl Fn(Act) -> bool) -> Option<Act> {
+        let mut state = self.state();
+        let index = state.acts.iter().position(|act| of(*act))?;
+        state.acts.remove(index)
     }
 
-    /// Whether something is to happen to the machine.
-    pub fn wants_act(&self) -> bool {
-        !self.state().acts.is_empty()
+    /// Whether something `of` some kind is to happen to the machine.
+    pub fn wants_act(&self, of: impl Fn(Act) -> bool) -> bool {
+        self.state().acts.iter().any(|act| of(*act))
     }
 
     /// For the model of Xen.
@@ -123,13 +180,7 @@ impl Director {
     /// The first fault that `strikes`; it is noted and told.
     fn strike(&self, met: &mut Met, strikes: impl Fn(&Fault) -> bool) -> Option<&Fault> {
         let fault = self.faults.iter().find(|fault| strikes(fault))?;
-        let name = fault.to_string();
-        log::info!("fault: {name}");
-        trace::emit(Class::Backend, || Event::Fault { what: &name });
-        // A fault that strikes always is noted once.
-        if !met.struck.contains(&name) {
-            met.struck.push(name);
-        }
+        note(met, fault);
         Some(fault)
     }
 
@@ -139,13 +190,14 @@ impl Director {
             return Delivery::Now;
         }
         let met = &mut state.met;
-        let count = match to {
-            Direction::Guest => &mut met.events,
-            Direction::Dom0 => &mut met.kicks,
+        let (count, step) = match to {
+            Direction::Guest => (&mut met.events, Step::Event),
+            Direction::Dom0 => (&mut met.kicks, Step::Kick),
         };
         *count += 1;
         let turn = *count;
-        let fault = self.strike(met, |fault| match (fault, to) {
+        state.step(&self.faults, step, turn);
+        let fault = self.strike(&mut state.met, |fault| match (fault, to) {
             (Fault::Event(_, at), Direction::Guest) | (Fault::Kick(_, at), Direction::Dom0) => {
                 at.is(turn)
             }
@@ -166,18 +218,11 @@ impl Director {
         if !state.armed {
             return Answer::Honest;
         }
-        let State { met, acts, .. } = &mut *state;
-        met.store += 1;
-        let turn = met.store;
-        let act = self.strike(
-            met,
-            |fault| matches!(fault, Fault::Act(_, at) if *at == turn),
-        );
-        if let Some(Fault::Act(act, _)) = act {
-            acts.push_back(*act);
-        }
+        state.met.store += 1;
+        let turn = state.met.store;
+        state.step(&self.faults, Step::Store, turn);
         match self.strike(
-            met,
+            &mut state.met,
             |fault| matches!(fault, Fault::Store(_, at) if at.is(turn)),
         ) {
             Some(Fault::Store(StoreFate::Error(error), _)) => Answer::Error(*error),
@@ -187,29 +232,41 @@ impl Director {
         }
     }
 
-    fn hypercall(&self, name: &str) -> Option<i64> {
+    fn hypercall(&self, name: &str) -> Option<Refusal> {
         let mut state = self.state();
         if !state.armed {
             return None;
         }
+        let all: u64 = state.met.hypercalls.values().sum::<u64>() + 1;
+        state.step(&self.faults, Step::Hypercall, all);
         let met = &mut state.met;
-        let count = met.hypercalls.entry(name.to_owned()).or_default();
-        *count += 1;
-        let turn = *count;
-        let fault = self.strike(met, |fault| {
-            matches!(fault, Fault::Hypercall { name: of, turn: at, .. } if of == name && at.is(turn))
+        // The name is allocated once.
+        let turn = match met.hypercalls.get_mut(name) {
+            Some(count) => {
+                *count += 1;
+                *count
+            }
+            None => *met.hypercalls.entry(name.to_owned()).or_insert(1),
+        };
+        let fault = self.strike(met, |fault| match fault {
+            Fault::Hypercall {
+                name: of, turn: at, ..
+            } => of == name && at.is(turn),
+            Fault::AnyHypercall(at) => at.is(all) && refusal::pick(name, all).is_some(),
+            _ => false,
         });
         match fault {
             Some(Fault::Hypercall { result, .. }) => Some(*result),
+            Some(Fault::AnyHypercall(_)) => refusal::pick(name, all),
             _ => None,
         }
     }
 }
 
 impl Shortage for Director {
-    fn strikes(&self, function: &'static str, stack: &[u64]) -> bool {
+    fn strikes(&self, function: &'static str, stack: &[u64]) -> Lack {
         if !self.state().armed {
-            return false;
+            return Lack::Nothing;
         }
         let frames: Vec<_> = stack
             .iter()
@@ -221,6 +278,9 @@ impl Shortage for Director {
             .collect();
         let hash = Site::hash(function, &frames);
         let mut state = self.state();
+        state.met.allocations += 1;
+        let all = state.met.allocations;
+        state.step(&self.faults, Step::Alloc, all);
         let met = &mut state.met;
         let site = met.sites.entry(hash).or_insert_with(|| Site {
             function: function.to_owned(),
@@ -228,19 +288,28 @@ impl Shortage for Director {
             met: 0,
         });
         site.met += 1;
-        let turn = site.met;
-        self.strike(
-            met,
-            |fault| matches!(fault, Fault::Alloc { stack, turn: at } if *stack == hash && at.is(turn)),
-        )
-        .is_some()
+        let here = site.met;
+        let is_divisible = DIVISIBLE.contains(&function);
+        let struck = self.strike(met, |fault| match fault {
+            Fault::Part { .. } if !is_divisible => false,
+            Fault::Alloc { place, turn } | Fault::Part { place, turn } => match place {
+                Place::Any => turn.is(all),
+                Place::Stack(stack) => *stack == hash && turn.is(here),
+            },
+            _ => false,
+        });
+        match struck {
+            Some(Fault::Part { .. }) => Lack::Part,
+            Some(_) => Lack::All,
+            None => Lack::Nothing,
+        }
     }
 }
 
 struct InXen(&'static Director);
 
 impl Faults for InXen {
-    fn hypercall(&self, name: &str) -> Option<i64> {
+    fn hypercall(&self, name: &str) -> Option<Refusal> {
         self.0.hypercall(name)
     }
 

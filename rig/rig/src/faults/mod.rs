@@ -4,15 +4,19 @@
 //! |---|---|
 //! | [`name`] | how faults are called |
 //! | [`director`] | counts, and lets the faults strike |
+//! | [`draw`] | a plan by a seed |
+//! | [`refusal`] | the errors that hypercalls may have |
 //! | [`play`] | the toolstack, the power button and the bus |
 //! | [`trial`] | one scenario in this process |
 //! | [`sweep`] | one scenario in many processes, a fault in each |
 //! | [`hostile`] | backends that lie, each beside an honest one |
 
 pub mod director;
+pub mod draw;
 pub mod hostile;
 pub mod name;
 pub mod play;
+pub mod refusal;
 pub mod sweep;
 pub mod trial;
 

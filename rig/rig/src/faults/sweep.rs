@@ -18,7 +18,8 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::director::{Met, Site};
-use super::name::{Act, EventFate, Fault, StoreFate, Turn, value_name};
+use super::name::{Act, EventFate, Fault, Place, Step, StoreFate, Turn, value_name};
+use super::refusal;
 use super::trial::{Outcome, Scenario};
 use super::{Faults, Round};
 use crate::platform::symbols::Symbols;
@@ -45,30 +46,6 @@ pub enum Kind {
     Act,
 }
 
-/// The errors a hypercall may have: Xen's own, for a guest that keeps to the rules, when it lacks memory or refuses.
-fn errors(name: &str) -> &'static [&'static str] {
-    match name {
-        "event_channel_op.alloc_unbound" => &["ENOSPC", "ENOMEM", "EPERM"],
-        "event_channel_op.bind_virq" => &["ENOSPC", "EEXIST", "EINVAL"],
-        "event_channel_op.bind_interdomain" | "event_channel_op.bind_ipi" => &["ENOSPC", "EINVAL"],
-        "event_channel_op.bind_vcpu" => &["EINVAL", "ENOENT"],
-        "event_channel_op.close" | "event_channel_op.unmask" | "event_channel_op.send" => {
-            &["EINVAL"]
-        }
-        "grant_table_op.setup_table" | "grant_table_op.query_size" => &["EPERM", "EFAULT"],
-        "memory_op.add_to_physmap" => &["ENOMEM", "EINVAL", "EBUSY"],
-        "memory_op.remove_from_physmap" => &["ENOENT", "EINVAL"],
-        // They return how much was done.
-        "memory_op.decrease_reservation" | "memory_op.populate_physmap" => &["0", "ENOMEM"],
-        "vcpu_op.register_vcpu_info" => &["ENOMEM", "EINVAL"],
-        "hvm_op.set_evtchn_upcall_vector" => &["ENOSYS", "EINVAL"],
-        "hvm_op.get_param" | "hvm_op.set_param" => &["EINVAL", "EPERM"],
-        // Without an answer to these there is no Xen, and the drivers do nothing at all.
-        "xen_version.version" | "xen_version.extraversion" => &[],
-        _ => &["ENOSYS", "EINVAL"],
-    }
-}
-
 /// The first turns, one in the middle and the last.
 fn turns(count: u64) -> BTreeSet<u64> {
     [1, 2, 3, count / 2, count]
@@ -83,17 +60,14 @@ impl Kind {
         match self {
             Self::Alloc => met
                 .sites
-                .keys()
-                .map(|&stack| Fault::Alloc {
-                    stack,
-                    turn: Turn::Nth(1),
-                })
+                .iter()
+                .flat_map(|(&stack, site)| site.faults(stack))
                 .collect(),
             Self::Hypercall => met
                 .hypercalls
                 .iter()
                 .flat_map(|(name, &count)| {
-                    let each = errors(name).iter();
+                    let each = refusal::names(name).iter();
                     each.flat_map(move |error| {
                         turns(count)
                             .into_iter()
@@ -124,13 +98,28 @@ impl Kind {
                         .map(move |fate| Fault::Store(fate, Turn::Nth(turn)))
                 })
                 .collect(),
-            Self::Act => (1..=met.store)
-                .flat_map(|turn| {
-                    Act::value_variants()
-                        .iter()
-                        .map(move |act| Fault::Act(*act, turn))
+            // Between two requests to xenstored much happens: events, and memory that is asked for.
+            Self::Act => {
+                let steps = [
+                    (Step::Store, met.store),
+                    (Step::Event, met.events),
+                    (Step::Kick, met.kicks),
+                    (Step::Hypercall, met.hypercalls.values().sum()),
+                    (Step::Alloc, met.allocations),
+                ];
+                let each = steps.into_iter().flat_map(|(step, count)| {
+                    // All requests; of the others as many as there are requests.
+                    let apart = count.div_ceil(met.store.max(1)).max(1);
+                    (1..=count)
+                        .step_by(apart as usize)
+                        .map(move |turn| (step, turn))
+                });
+                each.flat_map(|(step, turn)| {
+                    let acts = Act::value_variants().iter();
+                    acts.map(move |act| Fault::Act(*act, step, turn))
                 })
-                .collect(),
+                .collect()
+            }
         }
     }
 }
@@ -357,12 +346,10 @@ impl Sweep {
                 for (hash, site) in &outcome.met.sites {
                     // Met only because something else went wrong: so that goes wrong again.
                     if !state.sites.contains_key(hash) && faults.len() < TOGETHER {
-                        let also = Fault::Alloc {
-                            stack: *hash,
-                            turn: Turn::Nth(1),
-                        };
-                        state.queue.push_back([faults, &[also]].concat());
-                        self.bar.inc_length(1);
+                        for also in site.faults(*hash) {
+                            state.queue.push_back([faults, &[also]].concat());
+                            self.bar.inc_length(1);
+                        }
                     }
                     state.sites.entry(*hash).or_insert_with(|| site.clone());
                 }
@@ -384,9 +371,10 @@ impl Sweep {
         };
         self.say(format!("FAILED   {}: {how}", names(faults)));
         for fault in faults {
-            let Fault::Alloc { stack, .. } = fault else {
+            let (Fault::Alloc { place, .. } | Fault::Part { place, .. }) = fault else {
                 continue;
             };
+            let Place::Stack(stack) = place else { continue };
             let Some(site) = state.sites.get(stack) else {
                 continue;
             };
@@ -534,29 +522,5 @@ mod tests {
         );
         assert_eq!(spread(faults.clone(), Some(10)), faults);
         assert_eq!(spread(faults.clone(), None), faults);
-    }
-
-    #[test]
-    fn every_error_of_a_hypercall_has_a_name() {
-        let names = [
-            "event_channel_op.alloc_unbound",
-            "event_channel_op.bind_virq",
-            "event_channel_op.bind_vcpu",
-            "event_channel_op.send",
-            "grant_table_op.setup_table",
-            "memory_op.add_to_physmap",
-            "memory_op.remove_from_physmap",
-            "memory_op.populate_physmap",
-            "vcpu_op.register_vcpu_info",
-            "hvm_op.set_evtchn_upcall_vector",
-            "hvm_op.get_param",
-            "sched_op.yield",
-        ];
-        let met = Met {
-            hypercalls: names.iter().map(|name| ((*name).to_owned(), 1)).collect(),
-            ..Met::default()
-        };
-        let count: usize = names.iter().map(|name| errors(name).len()).sum();
-        assert_eq!(Kind::Hypercall.faults(&met).len(), count);
     }
 }

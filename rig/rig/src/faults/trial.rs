@@ -8,7 +8,7 @@
 //! hand out wrong bytes; what the verifier finds ends the process by itself.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,8 +33,6 @@ const PATIENCE: Duration = Duration::from_secs(150);
 const CALM: Duration = Duration::from_millis(300);
 /// How long requests may take, retries and resets included.
 pub const REQUESTS: Duration = Duration::from_secs(60);
-/// Seconds after which the class driver has storport reset the disk, instead of the INF's two minutes.
-const TIMEOUT: u32 = 3;
 /// The disk's size in bytes.
 const IMAGE: u64 = 16 << 20;
 /// Requests at a time.
@@ -121,22 +119,10 @@ impl Drop for Scratch {
     }
 }
 
-/// The packages, with a class driver that loses patience soon.
-pub fn hasty_packages(folder: &Path) -> Result<Packages, PackageError> {
-    let mut packages = Packages::read(folder)?;
-    for inf in &mut packages.infs {
-        let text = String::from_utf8_lossy(&inf.bytes).replace(
-            "TimeOutValue,0x00010001,120",
-            &format!("TimeOutValue,0x00010001,{TIMEOUT}"),
-        );
-        inf.bytes = text.into_bytes();
-    }
-    Ok(packages)
-}
-
 /// Carries it out. Once in a process.
 pub fn run(trial: Trial) -> Result<Outcome, TrialError> {
-    let packages = hasty_packages(&trial.drivers)?;
+    let mut packages = Packages::read(&trial.drivers)?;
+    packages.make_hasty();
     let scratch = Scratch::new(0)?;
     let director = Director::new(trial.faults);
     if trial.scenario == Scenario::Boot {
@@ -156,7 +142,7 @@ pub fn run(trial: Trial) -> Result<Outcome, TrialError> {
         Some(director),
     )?;
     let mut stage = Stage {
-        play: Play::new(machine.dom0().clone(), machine.backend().clone(), director),
+        machine,
         director,
         notes: Vec::new(),
     };
@@ -167,12 +153,12 @@ pub fn run(trial: Trial) -> Result<Outcome, TrialError> {
         }),
         Scenario::Io => stage.io(),
     };
-    Ok(stage.end(machine, result))
+    Ok(stage.end(result))
 }
 
 /// The machine while the scenario is under way.
 struct Stage {
-    play: Play,
+    machine: Machine,
     director: &'static Director,
     /// What happened, for people.
     notes: Vec<String>,
@@ -183,7 +169,8 @@ impl Stage {
     fn come_up(&mut self) -> Result<Option<Arc<PortDisk>>, String> {
         let mut failed: Option<(String, Duration)> = None;
         let mut disk = None;
-        let ended = self.play.wait(PATIENCE, |play| {
+        let play = self.machine.play().ok_or("nobody plays")?;
+        let ended = play.wait(PATIENCE, |play| {
             if !pnp::settled() {
                 return false;
             }
@@ -271,14 +258,18 @@ impl Stage {
         let batch = Batch::send(disk, op, pieces, |index| {
             round.wrapping_mul(31) ^ index as u8 ^ 0x5A
         })?;
-        self.play.wait(REQUESTS, |_| batch.open() == 0)?;
+        let play = self.machine.play().ok_or("nobody plays")?;
+        play.wait(REQUESTS, |_| batch.open() == 0)?;
         batch.take()
     }
 
     /// Whether the disk does its work once nothing goes wrong any more, then the end of the machine.
-    fn end(mut self, machine: Machine, mut result: Result<(), String>) -> Outcome {
+    fn end(mut self, mut result: Result<(), String>) -> Outcome {
         self.director.disarm();
         let met = self.director.met();
+        if let (Ok(()), Some(play)) = (&result, self.machine.play()) {
+            result = play.wait(PATIENCE, Play::is_idle).map(|_| ());
+        }
         let mut disk = "no disk".to_owned();
         if result.is_ok()
             && let Some(there) = port_disk::all().into_iter().next()
@@ -292,7 +283,7 @@ impl Stage {
         }
         // A machine that hangs is not asked to take its devices down as well: its process ends.
         let findings = match result {
-            Ok(()) => machine.shut_down(),
+            Ok(()) => self.machine.shut_down(),
             Err(_) => Vec::new(),
         };
         if !findings.is_empty() {

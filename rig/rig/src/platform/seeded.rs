@@ -79,7 +79,13 @@ enum State {
     /// A kick, or this time.
     Asleep(Option<u64>),
     /// Something that it looks for itself whenever another actor has run, or this time.
-    Watching { until: u64, news: bool },
+    Watching {
+        until: u64,
+        /// Somebody else has run.
+        news: bool,
+        /// It has looked, and nothing else.
+        again: bool,
+    },
     /// It has ended.
     Ended,
 }
@@ -271,11 +277,16 @@ impl World {
         }
     }
 
-    /// Lets the others run until one of them has, at most until a time (nanoseconds).
-    pub fn watch(&self, until: u64) {
+    /// Lets the others run until one of them has, at most until a time (nanoseconds). Who comes back `again` has only
+    /// looked in between, which is no news for others who watch: they would look at each other forever.
+    pub fn watch(&self, until: u64, again: bool) {
         let mut stage = self.stage();
         let running = stage.running;
-        stage.actors[running].state = State::Watching { until, news: false };
+        stage.actors[running].state = State::Watching {
+            until,
+            news: false,
+            again,
+        };
         drop(stage);
         self.turn(false);
         self.stage().actors[running].state = State::Ready;
@@ -314,6 +325,15 @@ impl World {
         let mut stage = self.stage();
         let stage = &mut *stage;
         let me = stage.running;
+        let has_looked = matches!(stage.actors[me].state, State::Watching { again: true, .. });
+        for (index, actor) in stage.actors.iter_mut().enumerate() {
+            if let State::Watching { news, .. } = &mut actor.state
+                && index != me
+                && !has_looked
+            {
+                *news = true;
+            }
+        }
         let next = loop {
             let now = self.time.now();
             let can_run =
@@ -333,13 +353,6 @@ impl World {
                 None => (self.lost)(),
             }
         };
-        for (index, actor) in stage.actors.iter_mut().enumerate() {
-            if let State::Watching { news, .. } = &mut actor.state
-                && index != next
-            {
-                *news = true;
-            }
-        }
         if next == me {
             return None;
         }
@@ -360,7 +373,7 @@ impl Actor {
                     || until.is_some_and(|until| until <= now)
                     || self.deadline().is_some_and(|deadline| deadline <= now)
             }
-            State::Watching { until, news } => news || until <= now,
+            State::Watching { until, news, .. } => news || until <= now,
             State::Ended => false,
         }
     }

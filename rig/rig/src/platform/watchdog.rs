@@ -1,6 +1,7 @@
 //! Finds a seeded machine that does not get on: a driver that spins without calling anybody.
 //!
-//! A timer of the process interrupts its one thread; no other thread exists. What it changes is only when the machine
+//! A timer of the process's own CPU time interrupts its one thread; no other thread exists. A host that is busy with
+//! something else, or a machine that waits for what to do, is not stuck. What the timer changes is only when the machine
 //! ends.
 
 use std::io;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::fault;
 use super::seeded::{self, World};
 
-/// Seconds without a turn after which the machine is stuck.
+/// Seconds of CPU time without a turn after which the machine is stuck.
 const LIMIT: libc::time_t = 20;
 
 /// Turns at the last look.
@@ -24,7 +25,7 @@ pub fn start(world: &World) -> io::Result<()> {
     action.sa_sigaction = look as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
     // SAFETY: the action is initialised; the handler has the signature that SA_SIGINFO asks for.
-    if unsafe { libc::sigaction(libc::SIGALRM, &raw const action, null_mut()) } != 0 {
+    if unsafe { libc::sigaction(libc::SIGPROF, &raw const action, null_mut()) } != 0 {
         return Err(io::Error::last_os_error());
     }
     let every = libc::timeval {
@@ -36,7 +37,7 @@ pub fn start(world: &World) -> io::Result<()> {
         it_value: every,
     };
     // SAFETY: the timer is a value of ours.
-    match unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, null_mut()) } {
+    match unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -16,14 +16,17 @@ use std::{
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Job, Scenario};
+use super::{Job, Scenario, Wrong};
 use crate::{
+    faults::name::Fault,
     logger,
     packages::{PackageError, Packages},
 };
 
-/// How long one seed may take.
+/// How long one seed may take: CPU time, and in all, for a machine that sleeps where nobody can wake it. The host may do
+/// other work.
 const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT_IN_ALL: Duration = Duration::from_secs(1800);
 /// Failures that are shown in full.
 const SHOWN: usize = 5;
 /// Lines of a failed run's output that are shown.
@@ -47,6 +50,12 @@ pub struct Explore {
     /// Machines at a time; by default as many as there are processors.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub jobs: Option<u32>,
+    /// Let things go wrong, as each seed draws them: memory, hypercalls, events, xenstored, power, suspension, the disk.
+    #[arg(long = "faults")]
+    pub draw_faults: bool,
+    /// Something that goes wrong with every seed (./x faults list has the names); may be given several times.
+    #[arg(long = "fault", value_name = "FAULT")]
+    pub faults: Vec<Fault>,
     /// Folder with the driver packages: .sys and .inf files.
     #[arg(long, value_name = "DIR", default_value = "dist/x64")]
     pub drivers: PathBuf,
@@ -80,7 +89,14 @@ struct Failure {
 
 /// Explores. Returns whether every seed was well.
 pub fn run(options: &Explore) -> Result<bool, ExploreError> {
-    let packages = Packages::read(&options.drivers)?;
+    let mut packages = Packages::read(&options.drivers)?;
+    let wrong = Wrong {
+        faults: options.faults.clone(),
+        drawn: options.draw_faults,
+    };
+    if wrong.is_some() {
+        packages.make_hasty();
+    }
     let scenarios = match &options.scenarios[..] {
         [] => <Scenario as clap::ValueEnum>::value_variants(),
         named => named,
@@ -89,7 +105,7 @@ pub fn run(options: &Explore) -> Result<bool, ExploreError> {
     let mut failed = 0;
     for &scenario in scenarios {
         let began = Instant::now();
-        let failures = explore(options, scenario, &packages)?;
+        let failures = explore(options, scenario, &packages, &wrong)?;
         failed += failures.len();
         println!(
             "{:<8} {} seeds, {} failed, {:.1} s",
@@ -103,11 +119,16 @@ pub fn run(options: &Explore) -> Result<bool, ExploreError> {
             if index < SHOWN {
                 print!("{}", failure.output);
             }
+            let names = wrong.names(failure.seed);
+            if !names.is_empty() {
+                println!("    faults: {}", names.join(" "));
+            }
             println!(
-                "    ./x run --scenario {} --seed {} --cpus {}",
+                "    ./x run --scenario {} --seed {} --cpus {}{}",
                 scenario.name(),
                 failure.seed,
-                options.cpus
+                options.cpus,
+                again(options)
             );
         }
     }
@@ -120,10 +141,21 @@ pub fn run(options: &Explore) -> Result<bool, ExploreError> {
     Ok(failed == 0)
 }
 
+/// The options of the command that does it again, for what goes wrong.
+fn again(options: &Explore) -> String {
+    let named = options
+        .faults
+        .iter()
+        .map(|fault| format!(" --fault {fault}"));
+    let drawn = options.draw_faults.then(|| " --faults".to_owned());
+    named.chain(drawn).collect()
+}
+
 fn explore(
     options: &Explore,
     scenario: Scenario,
     packages: &Packages,
+    wrong: &Wrong,
 ) -> Result<Vec<Failure>, ExploreError> {
     let processors = || thread::available_parallelism().map_or(1, |count| count.get() as u32);
     let jobs = options.jobs.unwrap_or_else(processors) as usize;
@@ -139,7 +171,7 @@ fn explore(
         while running.len() < jobs
             && let Some(seed) = seeds.next()
         {
-            running.push(start(options, scenario, seed, packages)?);
+            running.push(start(options, scenario, seed, packages, wrong)?);
         }
         if running.is_empty() {
             break;
@@ -179,6 +211,7 @@ fn start(
     scenario: Scenario,
     seed: u64,
     packages: &Packages,
+    wrong: &Wrong,
 ) -> io::Result<Child> {
     let output = tempfile::tempfile()?;
     // SAFETY: this process has one thread, so the child's memory is whole.
@@ -195,6 +228,7 @@ fn start(
                 seed,
                 cpus: options.cpus,
                 packages,
+                wrong: wrong.clone(),
                 trace: None,
             });
             let code = verdict.map_or_else(
@@ -203,7 +237,7 @@ fn start(
                     eprintln!("FAILED: {why}");
                     1
                 },
-                |()| 0,
+                |_| 0,
             );
             process::exit(code)
         }
@@ -224,16 +258,16 @@ impl Child {
         let ended = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) };
         match ended {
             -1 => return Err(io::Error::last_os_error()),
-            0 if self.started.elapsed() < LIMIT => return Ok(None),
+            0 if self.started.elapsed() < LIMIT_IN_ALL && self.cpu_time() < LIMIT => {
+                return Ok(None);
+            }
             0 => {
                 // SAFETY: the child is ours and has not been waited for.
                 unsafe { libc::kill(self.pid, libc::SIGKILL) };
                 // SAFETY: as above.
                 unsafe { libc::waitpid(self.pid, &raw mut status, 0) };
                 let seconds = LIMIT.as_secs();
-                return Ok(Some(Err(format!(
-                    "no end within {seconds} s of the host's time"
-                ))));
+                return Ok(Some(Err(format!("no end within {seconds} s of CPU time"))));
             }
             _ => {}
         }
@@ -245,6 +279,24 @@ impl Child {
             0 => Ok(()),
             _ => Err(self.verdict()?),
         }))
+    }
+
+    /// The CPU time it has taken; none if it has just ended.
+    fn cpu_time(&self) -> Duration {
+        let mut clock = 0;
+        // SAFETY: the place for the clock is ours.
+        if unsafe { libc::clock_getcpuclockid(self.pid, &raw mut clock) } != 0 {
+            return Duration::ZERO;
+        }
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: the place for the time is ours.
+        match unsafe { libc::clock_gettime(clock, &raw mut time) } {
+            0 => Duration::new(time.tv_sec as u64, time.tv_nsec as u32),
+            _ => Duration::ZERO,
+        }
     }
 
     fn text(&mut self) -> io::Result<String> {

@@ -3,7 +3,8 @@
 //! ```text
 //!   seed ─▶ machine: disks, what their backends offer ─▶ script, with verified I/O beside it ─▶ everything removed ─▶ verdict
 //! ```
-//! A verdict is a sentence or nothing; a bug check ends the process by itself.
+//! A verdict is a sentence or nothing; a bug check ends the process by itself. Where faults are let in, a device may fail,
+//! with a reason that can be seen, and requests with it; nothing may hang, leak, crash or hand out wrong bytes.
 
 pub mod explore;
 mod load;
@@ -24,6 +25,12 @@ use nt_host::trace::{Class, Event};
 
 use crate::{
     boot::{self, Machine, Plan},
+    faults::{
+        director::{Director, Met},
+        draw,
+        name::Fault,
+        play::{Order, Play},
+    },
     image::Claim,
     packages::Packages,
     platform::seeded::Random,
@@ -38,6 +45,10 @@ use xen_model::toolstack::GuestSpec;
 const DISK: u64 = 8 << 20;
 /// RAM of the guest in MiB: enough for the drivers and what is under way, and soon made.
 const MEMORY: u64 = 64;
+/// How long a failed device may take to be all that happens.
+const CALM: Duration = Duration::from_millis(300);
+/// Of what the seed draws faults, apart from the machine.
+const FAULTS: u64 = 0x6661_756c_7473;
 /// How long anything that must happen may take, in the machine's time: longer than any wait of the drivers.
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -56,6 +67,8 @@ pub enum Scenario {
     Suspend,
     /// The system sleeps and hibernates under I/O.
     Sleep,
+    /// The disk gets larger and smaller under I/O.
+    Resize,
 }
 
 impl Scenario {
@@ -74,30 +87,71 @@ pub struct Job<'a> {
     pub seed: u64,
     /// Virtual CPUs.
     pub cpus: u32,
-    /// The drivers.
+    /// The drivers; with faults, [hasty](Packages::make_hasty) ones.
     pub packages: &'a Packages,
+    /// What goes wrong.
+    pub wrong: Wrong,
     /// Where to record events, and which.
     pub trace: Option<(File, u32)>,
 }
 
-/// Runs it; the error is the verdict when all was not well. Once in a process.
-pub fn run(job: Job<'_>) -> Result<(), String> {
+/// What goes wrong in a scenario.
+#[derive(Clone, Debug, Default)]
+pub struct Wrong {
+    /// These faults.
+    pub faults: Vec<Fault>,
+    /// And some by the seed.
+    pub drawn: bool,
+}
+
+impl Wrong {
+    /// Whether something may.
+    pub fn is_some(&self) -> bool {
+        self.drawn || !self.faults.is_empty()
+    }
+
+    /// All of them, and whether they wait until the machine has booted.
+    fn plan(&self, seed: u64) -> (Vec<Fault>, bool) {
+        let mut random = Random::new(seed ^ FAULTS);
+        let after_boot = self.drawn && random.below(2) == 0;
+        let drawn = self.drawn.then(|| draw::draw(&mut random));
+        let drawn = drawn.into_iter().flatten();
+        (
+            self.faults.iter().cloned().chain(drawn).collect(),
+            after_boot,
+        )
+    }
+
+    /// The names of all that may go wrong by this seed.
+    pub fn names(&self, seed: u64) -> Vec<String> {
+        let (faults, _) = self.plan(seed);
+        faults.iter().map(Fault::to_string).collect()
+    }
+}
+
+/// Runs it; the error is the verdict when all was not well. Once in a process. Returns what was met.
+pub fn run(job: Job<'_>) -> Result<Met, String> {
     let verdict = Stage::set(job).and_then(|mut stage| {
+        let director = stage.director;
         let result = script::play(&mut stage);
         // A failed machine is left as it is: what it would do next says less than its trace.
-        result.and_then(|()| stage.end())
+        let ended = result.and_then(|()| stage.end());
+        ended.map(|()| director.met())
     });
     if let Err(why) = &verdict {
         nt_host::trace::emit(Class::Name, || Event::Mark { text: why });
     }
     let written = recorder::finish().map_err(|reason| format!("the trace: {reason}"));
-    verdict.and(written)
+    written.and(verdict)
 }
 
 /// A machine in use.
 struct Stage {
     scenario: Scenario,
     machine: Machine,
+    director: &'static Director,
+    /// Something may go wrong.
+    faulty: bool,
     random: Random,
     loads: Vec<Load>,
     /// Contents of the disks, by index.
@@ -115,6 +169,15 @@ impl Stage {
         let claims = images.iter().map(claim).collect::<Result<_, _>>()?;
         let mut configs: Vec<_> = (0..count).map(|_| Offer::draw(&mut random)).collect();
         configs.reverse();
+        let faulty = job.wrong.is_some();
+        let (faults, after_boot) = job.wrong.plan(job.seed);
+        let director = match faulty {
+            true => Director::new(faults),
+            false => Director::idle(),
+        };
+        if faulty && !after_boot {
+            director.arm();
+        }
         let machine = boot::start(
             Plan {
                 cpus: job.cpus,
@@ -126,12 +189,14 @@ impl Stage {
                 guest: GuestSpec::default(),
                 configure: &|index, config| configs[index as usize % configs.len()].apply(config),
             },
-            None,
+            Some(director),
         )
         .map_err(|error| error.to_string())?;
         let mut stage = Self {
             scenario: job.scenario,
             machine,
+            director,
+            faulty,
             random,
             loads: Vec::new(),
             images,
@@ -140,6 +205,9 @@ impl Stage {
         stage.say("boot");
         for index in 0..count {
             stage.disk(index)?;
+        }
+        if faulty && after_boot {
+            director.arm();
         }
         Ok(stage)
     }
@@ -157,9 +225,10 @@ impl Stage {
         mut condition: impl FnMut(&Machine, &[Load]) -> bool,
     ) -> Result<bool, String> {
         let mut failure = None;
+        let play = self.machine.play();
         let came = wait::until(limit, || {
             let stepped = self.loads.iter_mut().try_for_each(Load::step);
-            failure = stepped.err();
+            failure = stepped.err().or_else(|| play.and_then(Play::failure));
             failure.is_some() || condition(&self.machine, &self.loads)
         });
         failure.map_or(Ok(came), Err)
@@ -190,20 +259,72 @@ impl Stage {
         self.until(time, |_, _| false).map(|_| ())
     }
 
-    /// Waits for disk `index`.
-    fn disk(&mut self, index: u32) -> Result<Arc<PortDisk>, String> {
-        self.must(&format!("disk {index} comes up"), |_, _| {
-            port_disk::of_target(index).is_some() && nt_host::pnp::settled()
+    /// Waits for what comes unless a fault keeps it away: whether it came. A device that has failed with a reason, or was
+    /// taken away, is a reason not to.
+    fn unless_failed(
+        &mut self,
+        what: &str,
+        mut condition: impl FnMut() -> bool,
+    ) -> Result<bool, String> {
+        if !self.faulty {
+            return self.must(what, |_, _| condition()).map(|()| true);
+        }
+        let mut came = false;
+        let mut since = None;
+        self.must(what, |machine, _| {
+            came = condition();
+            let taken = machine
+                .play()
+                .is_some_and(|play| play.took_disk() || play.took_platform());
+            let failed = nt_host::pnp::settled()
+                && (taken
+                    || machine
+                        .devices()
+                        .iter()
+                        .any(|row| row.state.starts_with("failed")));
+            if !failed {
+                since = None;
+            }
+            let calm = failed && wait::now() - *since.get_or_insert_with(wait::now) > CALM;
+            came || calm
         })?;
-        port_disk::of_target(index).ok_or_else(|| format!("disk {index} is gone again"))
+        Ok(came)
     }
 
-    /// Starts `requests` requests on disk `index`.
+    /// Waits for disk `index`; none where something keeps it away.
+    fn disk(&mut self, index: u32) -> Result<Option<Arc<PortDisk>>, String> {
+        let came = self.unless_failed(&format!("disk {index} comes up"), || {
+            port_disk::of_target(index).is_some() && nt_host::pnp::settled()
+        })?;
+        let disk = port_disk::of_target(index);
+        if disk.is_none() && came && !self.faulty {
+            return Err(format!("disk {index} is gone again"));
+        }
+        Ok(disk)
+    }
+
+    /// Starts `requests` requests on disk `index`, if it is there.
     fn load(&mut self, index: u32, requests: u64) -> Result<(), String> {
         let disk = self.disk(index)?;
         let seed = self.random.number();
-        self.loads.push(Load::new(index, disk, seed, requests));
+        if let Some(disk) = disk {
+            let mut load = Load::new(index, disk, seed, requests);
+            if self.faulty {
+                load.let_go();
+            }
+            self.loads.push(load);
+        }
         Ok(())
+    }
+
+    /// Has something done to the machine, and waits until it is.
+    fn order(&mut self, order: Order) -> Result<(), String> {
+        if let Some(play) = self.machine.play() {
+            play.order(order);
+        }
+        self.must("what was ordered is done", |machine, _| {
+            machine.play().is_none_or(Play::is_idle)
+        })
     }
 
     /// Waits until the I/O is done, compares what it wrote with the images, and lets go of the disks.
@@ -218,6 +339,10 @@ impl Stage {
 
     /// Removes everything, and looks at what is left.
     fn end(mut self) -> Result<(), String> {
+        self.director.disarm();
+        self.must("what was begun is done", |machine, _| {
+            machine.play().is_none_or(Play::is_idle)
+        })?;
         if !self.ended {
             self.finish_loads()?;
         }

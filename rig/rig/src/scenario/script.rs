@@ -1,27 +1,25 @@
 //! What happens in each scenario.
 
-use std::{sync::mpsc, time::Duration};
+use std::time::Duration;
 
 use backends::block::BlockConfig;
-use nt_host::pnp::{self, Event, node::State};
-use xen_model::{
-    Resume,
-    toolstack::{Command, VbdSpec},
+use nt_host::pnp;
+use xen_model::toolstack::VbdSpec;
+
+use super::{Load, Offer, PATIENCE, Scenario, Stage, claim, scratch};
+use crate::{
+    disk::{Disk as _, Op},
+    faults::{
+        name::Act,
+        play::{LIBXL_PATIENCE, Order},
+        trial::{Batch, Got},
+    },
+    port_disk, wait,
 };
 
-use super::{Load, Offer, Scenario, Stage, claim, scratch};
-use crate::port_disk;
+/// SYSTEM_POWER_STATE (wdm.h): S1 to S3, and S4.
+const SLEEPING: [i32; 4] = [2, 3, 4, 5];
 
-// POWER_ACTION and SYSTEM_POWER_STATE (wdm.h).
-const WORKING: i32 = 1;
-const SLEEPING: [i32; 3] = [2, 3, 4];
-const HIBERNATE: i32 = 5;
-const ACTION_NONE: i32 = 0;
-const ACTION_SLEEP: i32 = 2;
-const ACTION_HIBERNATE: i32 = 3;
-
-/// How long a toolstack waits for a backend before it takes the keys away (libxl: `LIBXL_DESTROY_TIMEOUT`).
-const LIBXL_PATIENCE: Duration = Duration::from_secs(10);
 /// The disk that comes and goes.
 const GUEST_DISK: u32 = 5;
 
@@ -32,7 +30,7 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), String> {
         Scenario::Boot => 8,
         Scenario::Io => 200,
         Scenario::Unload => 60,
-        Scenario::Hotplug | Scenario::Suspend | Scenario::Sleep => 400,
+        Scenario::Hotplug | Scenario::Suspend | Scenario::Sleep | Scenario::Resize => 400,
     };
     for index in 0..disks {
         stage.load(index, requests)?;
@@ -43,6 +41,7 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), String> {
         Scenario::Unload => unload(stage),
         Scenario::Suspend => (0..3).try_for_each(|_| suspend(stage)),
         Scenario::Sleep => (0..2).try_for_each(|_| sleep(stage)),
+        Scenario::Resize => (0..3).try_for_each(|_| resize(stage)),
     }
 }
 
@@ -82,12 +81,13 @@ fn plug(stage: &mut Stage) -> Result<(), String> {
     let state = format!("{}/state", dom0.backend_path(devid));
     let is_new = dom0.store().read(&state).as_deref() == Some("1");
     dom0.detach_disk(devid);
-    if !is_new {
+    if !is_new && !stage.faulty {
         stage.must("the disk is let go of", |_, _| {
             dom0.finish_detach(devid, false)
         })?;
     } else if !stage.until(LIBXL_PATIENCE, |_, _| dom0.finish_detach(devid, false))? {
-        // The backend has not seen the disk when it was new, and ignores it (Linux: `xenbus_probe_node`).
+        // The backend has not seen the disk when it was new, and ignores it (Linux: `xenbus_probe_node`), or the guest
+        // has no driver that could close it.
         dom0.finish_detach(devid, true);
     }
     stage.must("the disk is gone", |_, loads| {
@@ -113,22 +113,7 @@ fn unload(stage: &mut Stage) -> Result<(), String> {
         }
         _ => {
             stage.say("surprise removal");
-            let (sender, receiver) = mpsc::channel();
-            pnp::post(Event::Call(Box::new(move || {
-                let devices = pnp::node::root().map(pnp::node::subtree);
-                let platform_device = devices.into_iter().flatten().find(|id| {
-                    pnp::node::get(*id)
-                        .is_some_and(|node| node.service.as_deref() == Some("xenbus"))
-                });
-                if let Some(device) = platform_device {
-                    pnp::remove::surprise(device, State::Removed);
-                }
-                // The receiver waits, or has given up.
-                let _ = sender.send(());
-            })));
-            stage.must("the platform device is removed", |_, _| {
-                receiver.try_recv().is_ok()
-            })?;
+            stage.order(Order::Act(Act::SurpriseRemoval))?;
             stage.must("the I/O ends", |_, loads| loads.iter().all(Load::is_done))?;
         }
     }
@@ -140,49 +125,79 @@ fn unload(stage: &mut Stage) -> Result<(), String> {
 /// The guest is suspended, and goes on as a restored one or as if nothing had been.
 fn suspend(stage: &mut Stage) -> Result<(), String> {
     stage.pause(3000)?;
-    stage.say("suspend");
-    let dom0 = stage.machine.dom0().clone();
-    dom0.send(Command::Suspend);
-    stage.must("the guest suspends", |_, _| dom0.xen().is_suspended())?;
-    let how = match stage.random.below(3) {
-        0 => Resume::Cancelled,
-        _ => Resume::Restored,
+    let act = match stage.random.below(3) {
+        0 => Act::SuspendCancelled,
+        _ => Act::Suspend,
     };
-    stage.say(&format!("resume: {how:?}"));
-    if !dom0.resume_guest(how) {
-        return Err("the guest was not suspended any more".to_owned());
+    stage.say(&format!("{act:?}"));
+    stage.order(Order::Act(act))?;
+    // Now and then again, while the disks connect to their new backends.
+    if stage.random.below(3) == 0 {
+        stage.pause(400)?;
+        stage.say("and again");
+        stage.order(Order::Act(Act::Suspend))?;
     }
-    let devid = VbdSpec::disk(0, "").devid;
-    let key = format!("{}/state", dom0.backend_path(devid));
-    stage.must("the disk is connected again", |_, _| {
+    let dom0 = stage.machine.dom0().clone();
+    let key = format!("{}/state", dom0.backend_path(VbdSpec::disk(0, "").devid));
+    stage.unless_failed("the disk is connected again", || {
         dom0.store().read(&key).as_deref() == Some("4")
-    })
+    })?;
+    Ok(())
 }
 
 /// The system sleeps or hibernates, and wakes.
 fn sleep(stage: &mut Stage) -> Result<(), String> {
     stage.pause(3000)?;
-    let (state, action) = match stage.random.below(4) {
-        3 => (HIBERNATE, ACTION_HIBERNATE),
-        n => (SLEEPING[n as usize], ACTION_SLEEP),
-    };
-    stage.say(&format!("to system power state {state}"));
-    transition(stage, state, action)?;
-    stage.pause(1000)?;
-    stage.say("wake");
-    transition(stage, WORKING, ACTION_NONE)
+    let state = SLEEPING[stage.random.below(4) as usize];
+    let linger = Duration::from_micros(stage.random.below(1000));
+    stage.say(&format!("to system power state {state} and back"));
+    stage.order(Order::Sleep { state, linger })
 }
 
-fn transition(stage: &mut Stage, state: i32, action: i32) -> Result<(), String> {
-    let (sender, receiver) = mpsc::channel();
-    pnp::post(Event::Call(Box::new(move || {
-        // The receiver waits, or has given up.
-        let _ = sender.send(nt_host::po::transition(state, action));
-    })));
-    let mut answer = None;
-    stage.must(&format!("the system is in power state {state}"), |_, _| {
-        answer = receiver.try_recv().ok();
-        answer.is_some()
-    })?;
-    answer.unwrap_or_else(|| Err("no answer".to_owned()))
+/// The first disk's image changes its size: the disk follows, and its last block can be used.
+fn resize(stage: &mut Stage) -> Result<(), String> {
+    stage.pause(3000)?;
+    let devid = VbdSpec::disk(0, "").devid;
+    let image = stage.machine.backend().image(devid);
+    let image = image.ok_or("the first disk has no image")?;
+    // Whole blocks of any size, and no less than the load uses.
+    let sectors = (super::DISK >> 9) / 2 + 8 * stage.random.below(super::DISK >> 12);
+    stage.say(&format!("to {sectors} sectors"));
+    image.resize(sectors).map_err(|error| error.to_string())?;
+    stage.machine.dom0().bell().ring();
+    let blocks = || {
+        let disk = port_disk::of_target(0)?;
+        let info = disk.info();
+        Some((info.blocks * u64::from(info.block_size)) >> 9)
+    };
+    // The disk says so to the next command.
+    let (began, mut step) = (wait::now(), Duration::from_millis(1));
+    while blocks() != Some(sectors) {
+        let Some(disk) = stage.disk(0)? else {
+            return Ok(());
+        };
+        if wait::now() - began > PATIENCE {
+            return match stage.faulty {
+                true => Ok(()),
+                false => Err(format!("the disk has {:?} sectors of {sectors}", blocks())),
+            };
+        }
+        let batch = Batch::send(&disk, Op::Flush, &[(0, 0)], |_| 0)?;
+        stage.must("a flush ends", |_, _| batch.open() == 0)?;
+        batch.take()?;
+        stage.until(step, |_, _| blocks() == Some(sectors))?;
+        step = (step * 2).min(Duration::from_secs(1));
+    }
+    for op in [Op::Write, Op::Read] {
+        let Some(disk) = stage.disk(0)? else {
+            return Ok(());
+        };
+        let last = disk.info().blocks - 1;
+        let batch = Batch::send(&disk, op, &[(last, 1)], |_| 0x77)?;
+        stage.must("the last block is used", |_, _| batch.open() == 0)?;
+        if batch.take()? != [Got::Right] && !stage.faulty {
+            return Err(format!("{op:?} of the last block, {last}, failed"));
+        }
+    }
+    Ok(())
 }

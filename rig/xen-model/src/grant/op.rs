@@ -57,6 +57,26 @@ impl Xen {
         }
     }
 
+    /// Gives each operation of a batch this status, and does nothing else.
+    pub(crate) fn refuse_grant_ops(
+        &self,
+        cmd: u32,
+        arg: u64,
+        count: u32,
+        status: i16,
+    ) -> Result<(), i64> {
+        let done = match cmd {
+            MAP_GRANT_REF => self.for_each(arg, count, |op: &mut MapGrantRef| op.status = status),
+            UNMAP_GRANT_REF => {
+                self.for_each(arg, count, |op: &mut UnmapGrantRef| op.status = status)
+            }
+            COPY => self.for_each(arg, count, |op: &mut GrantCopy| op.status = status),
+            QUERY_SIZE => self.for_each(arg, count, |op: &mut QuerySize| op.status = status),
+            _ => Err(EINVAL),
+        };
+        done.map(|_| ())
+    }
+
     fn for_each<T>(&self, arg: u64, count: u32, mut each: impl FnMut(&mut T)) -> HypercallResult
     where
         T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable + Default,

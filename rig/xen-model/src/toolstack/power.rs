@@ -46,6 +46,13 @@ impl Dom0 {
         self.bell().ring();
     }
 
+    /// Takes the last command back.
+    pub fn withdraw(&self) {
+        self.store()
+            .write(&format!("{GUEST_PATH}/control/shutdown"), "");
+        self.bell().ring();
+    }
+
     /// Whether the guest has taken note of the last command.
     pub fn is_acknowledged(&self) -> bool {
         self.store()

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use xen_abi::Port;
 use xen_abi::errno::ENOMEM;
+use xen_abi::grant::{GNTST_PERMISSION_DENIED, QUERY_SIZE, QuerySize};
 use xen_model::Config;
-use xen_model::faults::{Answer, Delivery, Direction, Faults};
+use xen_model::faults::{Answer, Delivery, Direction, Faults, Refusal};
 
 use crate::guest::{Guest, PENDING};
 
@@ -33,9 +34,14 @@ impl Script {
 }
 
 impl Faults for Script {
-    fn hypercall(&self, name: &str) -> Option<i64> {
-        let mine = name == "event_channel_op.alloc_unbound";
-        (mine && self.refused == Some(self.allocations.fetch_add(1, Relaxed))).then_some(-ENOMEM)
+    fn hypercall(&self, name: &str) -> Option<Refusal> {
+        match name {
+            "event_channel_op.alloc_unbound" => (self.refused
+                == Some(self.allocations.fetch_add(1, Relaxed)))
+            .then_some(Refusal::Returns(-ENOMEM)),
+            "grant_table_op.query_size" => Some(Refusal::Status(GNTST_PERMISSION_DENIED)),
+            _ => None,
+        }
     }
 
     fn event(&self, to: Direction) -> Delivery {
@@ -92,4 +98,17 @@ fn events_are_lost_late_or_in_company() {
     g.handle(0);
     g.xen.dom0_notify(&end);
     assert_eq!(pending(), (true, true), "in company");
+}
+
+#[test]
+fn a_grant_operation_is_refused_within_a_hypercall_that_succeeds() {
+    use xen_abi::{DomId, hypercall::GRANT_TABLE_OP};
+    let g = Script::guest(None, &[]);
+    let mut op = QuerySize {
+        dom: DomId::SELF,
+        nr_frames: 77,
+        ..Default::default()
+    };
+    assert_eq!(g.call(GRANT_TABLE_OP, QUERY_SIZE, &mut op), 0);
+    assert_eq!((op.status, op.nr_frames), (GNTST_PERMISSION_DENIED, 77));
 }
