@@ -59,6 +59,8 @@ pub(crate) struct Core {
     scans_done: AtomicU32,
     resumed: AtomicBool,
     over: AtomicBool,
+    /// There is no power to be, so nobody looks for disks.
+    asleep: AtomicBool,
     /// A power request that waits for the thread.
     power: SpinLock<Option<Next>>,
     started: SpinLock<Option<Result<()>>>,
@@ -122,6 +124,7 @@ impl Miniport for Adapter {
             scans_done: AtomicU32::new(0),
             resumed: AtomicBool::new(false),
             over: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
             power: SpinLock::new(None),
             started: SpinLock::new(None),
         })?;
@@ -202,7 +205,7 @@ impl Adapter {
         self.disks().for_each(Disk::reset);
     }
 
-    /// Looks for disks now, and waits until that is done. PASSIVE_LEVEL.
+    /// Looks for disks now, and waits until that is done; without power it is done when there is some. PASSIVE_LEVEL.
     pub(crate) fn scan(&self) {
         let core = &self.core;
         let wanted = core
@@ -212,6 +215,7 @@ impl Adapter {
         core.wake.set();
         let end = time::since_boot() + SCAN_TIME * 2;
         while (core.scans_done.load(Ordering::Acquire).wrapping_sub(wanted) as i32) < 0
+            && !core.asleep.load(Ordering::Acquire)
             && time::since_boot() < end
         {
             let _ = core.settled.wait_for(Duration::from_millis(50));
@@ -277,6 +281,8 @@ impl Core {
             if let Some(next) = request {
                 power = self.change_power(power, next);
             }
+            self.asleep
+                .store(matches!(power, Power::Off), Ordering::Release);
             if self.resumed.swap(false, Ordering::AcqRel)
                 && let Power::On(Powered { session, .. }) = power
             {

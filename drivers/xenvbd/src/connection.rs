@@ -288,6 +288,25 @@ impl Connection {
                 return Some(self);
             }
         }
+        self.take_back(disk, false);
+        None
+    }
+
+    /// Gives up a backend that neither answers nor closes, and keeps the rings: its requests fail, those at once whose pages
+    /// it does not use. Should it wake up and find the requests, their references grant nothing: they are not used again,
+    /// nor are the rings' pages.
+    #[inline(never)]
+    pub(crate) fn abandon(mut self, disk: &Disk) {
+        disk.queues().iter().for_each(|queue| queue.abort(false));
+        self.take_back(disk, true);
+    }
+
+    /// Takes the rings from the queues, and back from the backend what it lets go. What belongs to references that must
+    /// not be used again is kept for good.
+    fn take_back(&mut self, disk: &Disk, quarantine: bool) {
+        if let Some(cache) = self.cache.as_ref().filter(|_| quarantine) {
+            core::mem::forget(cache.clone());
+        }
         let mut rings = core::mem::take(&mut self.rings).into_iter();
         for queue in disk.queues() {
             let Remains { ring, channel } = queue.disconnect();
@@ -317,7 +336,6 @@ impl Connection {
                 pages => drop(pages),
             }
         }
-        None
     }
 
     /// Whether the connection should be closed, and the backend does not let it.

@@ -320,10 +320,12 @@ impl Disk {
     /// Storport has lost patience with a request. IRQL ≤ DISPATCH_LEVEL.
     ///
     /// Nothing the backend still works on is completed, since its pages are not ours until it has answered. A lost
-    /// event is made up for at once; a silent backend is connected anew, which sends everything again.
+    /// event is made up for at once; a silent backend is connected anew, which sends everything again. What waits for a
+    /// connection, or for power, is not waited for any longer.
     pub(crate) fn reset(&self) {
         for queue in self.queues() {
             queue.nudge();
+            queue.give_back();
         }
         self.signals.reset.store(true, Ordering::Release);
         self.signals.wake.set();
@@ -420,6 +422,9 @@ impl Disk {
             }
             if connection.as_ref().is_some_and(Connection::is_held) {
                 self.disconnect(&mut connection, goal == Goal::Over);
+                if watchdog.is_stuck(self) {
+                    self.give_up(&mut connection, &mut retry);
+                }
             }
             if self.signals.broken.load(Ordering::Acquire) && connection.is_some() {
                 self.break_off(&mut connection);
@@ -442,6 +447,7 @@ impl Disk {
                             self.device().0
                         );
                         self.disconnect(&mut connection, false);
+                        self.give_up(&mut connection, &mut retry);
                         continue;
                     }
                     if !self.look(&mut connection) {
@@ -458,6 +464,11 @@ impl Disk {
                         continue;
                     }
                     Err(Fault::Cancelled) => {}
+                    // Suspended on the way: the backend is another one. What waits has not waited for that.
+                    Err(_) if self.signals.resumed.load(Ordering::Acquire) => {
+                        nt::info!("vbd/{}: connecting again after a resume", self.device().0);
+                        continue;
+                    }
                     Err(fault) => {
                         nt::error!("vbd/{}: {fault}", self.device().0);
                         if let Some(session) = self.offers.session() {
@@ -513,6 +524,22 @@ impl Disk {
     #[inline(never)]
     fn disconnect(&self, connection: &mut Option<Connection>, force: bool) {
         *connection = connection.take().and_then(|open| open.close(self, force));
+    }
+
+    /// Storport has lost patience, and the backend has not answered since: where it holds the connection, too, its requests
+    /// fail. Others fail until it lets itself be connected again.
+    #[inline(never)]
+    fn give_up(&self, connection: &mut Option<Connection>, retry: &mut (Duration, Duration)) {
+        let Some(open) = connection.take_if(|open| open.is_held()) else {
+            return;
+        };
+        nt::error!(
+            "vbd/{}: the backend neither answers nor closes, and keeps the ring",
+            self.device().0
+        );
+        self.shape.set_ready(false);
+        open.abandon(self);
+        *retry = (time::since_boot() + RETRY.0, RETRY.0);
     }
 
     fn abort(&self, gone: bool) {

@@ -13,7 +13,7 @@ use blkfront::queue::{Counters, Host, Operation, Outcome, Queue as Engine, Ring,
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use nt::processor::ProcessorNumber;
 use nt::sys::PAGE_SIZE;
-use nt::sys::storport::{SRB_STATUS_BUSY, SRB_STATUS_NO_DEVICE};
+use nt::sys::storport::{SRB_STATUS_BUS_RESET, SRB_STATUS_BUSY, SRB_STATUS_NO_DEVICE};
 use nt::{Dpc, NtStatus, Pages, Result, SpinLock, try_arc};
 use pv_client::evtchn::Channel;
 use pv_client::gnttab::{Grant, GrantCache};
@@ -328,6 +328,16 @@ impl Queue {
             };
             self.completed.fetch_add(1, Relaxed);
             to.submit(ticket, operation);
+        }
+    }
+
+    /// After storport's reset: what waits for a connection is given back, to be sent again. What a backend has is not.
+    pub(crate) fn give_back(&self) {
+        loop {
+            let withdrawn = self.state.lock().engine.withdraw();
+            let Some((ticket, _)) = withdrawn else { return };
+            self.completed.fetch_add(1, Relaxed);
+            ticket.srb.complete(SRB_STATUS_BUS_RESET);
         }
     }
 

@@ -12,8 +12,13 @@
 use crate::{ChildDevice, Function};
 use alloc::sync::Arc;
 use core::fmt;
+use core::time::Duration;
 use nt::{DeviceObject, Irp, NtStatus, Result, WorkItem};
 use nt_sys::{IRP_MN_QUERY_POWER, IRP_MN_SET_POWER, PowerDeviceD0, PowerDeviceD3};
+
+/// How often a wake that failed is tried again, and how long after.
+const WAKE_AGAIN: u32 = 5;
+const WAKE_PAUSE: Duration = Duration::from_millis(200);
 
 /// A bus that goes to D0 and D3.
 pub trait Powered: fmt::Debug + Send + Sync + 'static {
@@ -84,7 +89,15 @@ fn to_d0<F: Powered>(fdo: &Arc<F>, device: &DeviceObject, irp: Irp) -> NtStatus 
     irp.forward_then(lower, move |irp| {
         let target = device.clone();
         later(&device, irp, move |irp| {
-            let outcome = waking.wake();
+            let mut outcome = waking.wake();
+            // Memory and xenstored may be short of something for a moment; a device without power is lost.
+            for _ in 0..WAKE_AGAIN {
+                if outcome.is_ok() {
+                    break;
+                }
+                nt::thread::sleep(WAKE_PAUSE);
+                outcome = waking.wake();
+            }
             if let Err(status) = outcome {
                 nt::error!("{waking:?} does not wake: {status}");
             }
