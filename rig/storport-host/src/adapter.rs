@@ -8,6 +8,7 @@ use core::cell::UnsafeCell;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
+use nt_host::io::driver;
 use nt_host::mm::{frames, pool};
 use nt_host::sync::Mutex;
 use nt_host::verifier::Rule;
@@ -35,6 +36,8 @@ const MAGIC: usize = 0x6461_726f_7453_7061;
 pub struct Adapter {
     /// The miniport's driver object.
     pub driver: *mut DRIVER_OBJECT,
+    /// The number of the miniport's image, 0 for one of the host's.
+    pub module: u32,
     /// The adapter's own device object.
     pub fdo: *mut DEVICE_OBJECT,
     /// The physical device object of its bus.
@@ -108,6 +111,7 @@ impl Adapter {
         let config = unsafe { core::mem::zeroed() };
         Self {
             driver,
+            module: driver::module_of(driver).unwrap_or(0),
             fdo,
             pdo,
             lower,

@@ -21,7 +21,7 @@ use nt_host::ke::dpc::{KeInitializeDpc, KeInsertQueueDpc};
 use nt_host::ke::spinlock::{KeAcquireSpinLockAtDpcLevel, KeReleaseSpinLockFromDpcLevel};
 use nt_host::ke::{border, bugcheck, irql, processor};
 use nt_host::sync::Mutex;
-use nt_host::verifier::Rule;
+use nt_host::verifier::{Rule, locks};
 use nt_host::{host, ke};
 use nt_sys::storport::{
     SCSI_REQUEST_BLOCK, SRB_FLAGS_DATA_IN, SRB_FLAGS_DATA_OUT, SRB_FLAGS_NO_QUEUE_FREEZE,
@@ -257,6 +257,7 @@ fn issue(adapter: &Arc<Adapter>, request: Request) {
     let lock = adapter.start_lock(cpu);
     // SAFETY: the lock lives as long as the adapter.
     unsafe { KeAcquireSpinLockAtDpcLevel(lock) };
+    locks::is_for(processor::current(), adapter.module);
     // SAFETY: the miniport's own routine, called as documented.
     border::call(|| unsafe { start(extension, srb) });
     // SAFETY: acquired above.

@@ -131,6 +131,15 @@ pub fn given_back(cpu: &Processor, lock: usize) {
     }
 }
 
+/// The lock that was taken last is held for module `owner`, which did not take it itself.
+#[inline]
+pub fn is_for(cpu: &Processor, owner: u32) {
+    let count = cpu.locks.count.load(Ordering::Relaxed);
+    if let Some(held) = count.checked_sub(1).and_then(|at| cpu.locks.held.get(at)) {
+        held.owner.store(owner, Ordering::Relaxed);
+    }
+}
+
 /// The lock that was taken last is held around a routine of a driver, whose time is looked at itself.
 #[inline]
 pub fn is_of_routine(cpu: &Processor) {
