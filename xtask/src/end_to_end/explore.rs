@@ -112,7 +112,10 @@ fn many_seeds(_: &Folder) -> Result<()> {
 
 fn explored(arguments: &[&str]) -> Result<()> {
     let mut command = explore();
-    command.args(arguments).arg("--drivers").arg(drivers::dist());
+    command
+        .args(arguments)
+        .arg("--drivers")
+        .arg(drivers::dist());
     let output = succeed(&mut command, LONG)?;
     ensure!(output.contains(", 0 failed, in "), "{output}");
     Ok(())
