@@ -74,14 +74,9 @@ impl Drop for Queues {
 
 impl Frontend {
     /// Of an interface that is not started. PASSIVE_LEVEL.
-    pub fn new(
-        vif: &Arc<Vif>,
-        address: MacAddress,
-        wish: Option<MacAddress>,
-        parameters: Parameters,
-    ) -> Result<Self> {
+    pub fn new(vif: &Arc<Vif>, address: MacAddress, parameters: Parameters) -> Result<Self> {
         let common = try_arc(Common {
-            mac: Mac::new(address, wish),
+            mac: Mac::new(address),
             statistics: Statistics::new(),
             client: SpinLock::new(None),
             flowing: AtomicBool::new(false),

@@ -28,10 +28,10 @@ struct State {
 
 impl Mac {
     /// Nothing passes, the link is down.
-    pub fn new(permanent: MacAddress, wish: Option<MacAddress>) -> Self {
+    pub fn new(permanent: MacAddress) -> Self {
         Self {
             state: SpinLock::new(State {
-                current: current_address(permanent, wish),
+                current: permanent,
                 filter: Filter::default(),
                 multicast: Vec::new(),
                 link: Link::Down,
@@ -44,6 +44,11 @@ impl Mac {
     /// The address in use. IRQL ≤ DISPATCH_LEVEL, as everything here.
     pub fn current(&self) -> MacAddress {
         self.state.lock().current
+    }
+
+    /// Uses another address than the permanent one, if that is one of a single station.
+    pub fn wish(&self, permanent: MacAddress, wish: Option<MacAddress>) {
+        self.state.lock().current = current_address(permanent, wish);
     }
 
     /// The link.

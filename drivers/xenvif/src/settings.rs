@@ -6,7 +6,7 @@ use bus::VifNumber;
 use core::fmt::Write;
 use netfront::MacAddress;
 use nt::registry::{Access, Lifetime};
-use nt::{Key, NtStatus, Result};
+use nt::{DeviceObject, Key, NtStatus, Result};
 
 const SERVICE: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Services\xenvif";
 /// The permanent addresses of the interfaces that there are, for installers.
@@ -74,6 +74,32 @@ impl Parameters {
             calculate_checksums: is_set("ReceiverCalculateChecksums", 1),
         }
     }
+}
+
+/// The address that the user wants for a device, in place of its own: `NetworkAddress` of its software key, with colons or,
+/// as Windows writes it, without.
+///
+/// # Errors
+/// What is there is no address.
+pub fn network_address(device: &DeviceObject) -> Result<Option<MacAddress>> {
+    let text = match Key::of_driver(device, Access::Read).and_then(|key| key.text("NetworkAddress"))
+    {
+        // Without a driver there is no key.
+        Err(_) => return Ok(None),
+        Ok(text) if text.is_empty() => return Ok(None),
+        Ok(text) => text,
+    };
+    let address = match text.as_bytes().as_chunks::<2>() {
+        ([a, b, c, d, e, f], []) => {
+            let [[a, b], [c, d], [e, f], [g, h], [i, j], [k, l]] = [*a, *b, *c, *d, *e, *f];
+            let colons = [
+                a, b, b':', c, d, b':', e, f, b':', g, h, b':', i, j, b':', k, l,
+            ];
+            MacAddress::parse(&colons)
+        }
+        _ => MacAddress::parse(text.as_bytes()),
+    };
+    address.map(Some).ok_or(NtStatus::INVALID_PARAMETER)
 }
 
 /// Writes an interface's permanent address down, or takes it back.

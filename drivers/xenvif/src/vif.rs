@@ -225,13 +225,19 @@ impl ChildDevice for Vif {
         if self.is_emulated() {
             return Err(NtStatus::PNP_REBOOT_REQUIRED);
         }
+        let wish = match self.life.object() {
+            Some(device) => settings::network_address(&device)
+                .inspect_err(|_| nt::error!("{self:?}: NetworkAddress is no address"))?,
+            None => None,
+        };
         let frontend = match self.frontend.get() {
             Some(frontend) => frontend,
             None => {
-                let frontend = Frontend::new(self, self.address(), None, Parameters::read())?;
+                let frontend = Frontend::new(self, self.address(), Parameters::read())?;
                 self.frontend.start(try_arc(frontend)?)?
             }
         };
+        frontend.common.mac.wish(self.address(), wish);
         frontend.start()?;
         self.request_unplug(true);
         self.running.store(true, Ordering::Release);

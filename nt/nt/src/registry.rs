@@ -220,15 +220,19 @@ impl Key {
 
     /// Opens the hardware (device) key of a physical device.
     pub fn of_device(device: &DeviceObject, access: Access) -> Result<Key> {
+        Key::of_kind(device, nt_sys::PLUGPLAY_REGKEY_DEVICE, access)
+    }
+
+    /// Opens the software (driver) key of a physical device, which holds the settings of its driver's installation.
+    pub fn of_driver(device: &DeviceObject, access: Access) -> Result<Key> {
+        Key::of_kind(device, nt_sys::PLUGPLAY_REGKEY_DRIVER, access)
+    }
+
+    fn of_kind(device: &DeviceObject, kind: u32, access: Access) -> Result<Key> {
         let mut handle = null_mut();
         // SAFETY: the device is a live physical device.
         NtStatus::check(unsafe {
-            IoOpenDeviceRegistryKey(
-                device.as_ptr(),
-                nt_sys::PLUGPLAY_REGKEY_DEVICE,
-                access.mask(),
-                &mut handle,
-            )
+            IoOpenDeviceRegistryKey(device.as_ptr(), kind, access.mask(), &mut handle)
         })?;
         Ok(Key {
             handle,

@@ -14,9 +14,11 @@ use std::path::Path;
 use backends::block::BlockConfig;
 use backends::net::{Frame, Gso, Netback, Nics, Offer};
 use life::{GUEST_PATH, sleep, suspend, until};
-use nt_host::cm;
-use nt_host::pnp::Row;
-use pv_interfaces::vif::{COMPLETION_OK, ChecksumFlags, OffloadOptions, Statistic};
+use nt_host::cm::{self, Value};
+use nt_host::pnp::{Row, install};
+use pv_interfaces::vif::{
+    COMPLETION_OK, ChecksumFlags, EthernetAddress, OffloadOptions, Statistic,
+};
 use rig::boot::{self, Machine, Plan};
 use rig::image::Claim;
 use rig::packages::Packages;
@@ -26,6 +28,9 @@ use xen_model::Resume;
 use xen_model::toolstack::{GuestSpec, VifSpec};
 
 const SERVICES: &str = r"\Registry\Machine\System\CurrentControlSet\Services";
+
+/// The device of interface 0.
+const DEVICE: &str = r"XENVIF\VEN_XP&DEV_NET\0";
 
 /// The device of interface `number`, if there is one.
 fn device(machine: &Machine, number: u32) -> Option<Row> {
@@ -135,12 +140,12 @@ fn is_right(frame: &[u8]) -> bool {
 }
 
 /// Frames both ways, of all lengths, in pieces; large ones, and checksums that others complete.
-fn packets(machine: &Machine, offer: Offer) -> Result<(), String> {
+fn packets(machine: &Machine, offer: Offer, version: u16) -> Result<(), String> {
     nic::bind();
     let nics = serve(machine);
     nics.offer(offer);
     connect(machine, &nics)?;
-    let mut client = VifClient::open(r"XENVIF\VEN_XP&DEV_NET\0")?;
+    let mut client = VifClient::open(DEVICE, version)?;
     client.enable(OffloadOptions::IPV4_TCP_CHECKSUM)?;
     for round in 0..3 {
         exchange(machine, &nics, &mut client)?;
@@ -277,12 +282,50 @@ fn exchange(machine: &Machine, nics: &Nics, client: &mut VifClient) -> Result<()
     })
 }
 
+/// The user's choice of an address, as Windows keeps it, takes the place of the permanent one.
+fn own_address(machine: &Machine) -> Result<(), String> {
+    nic::bind();
+    let nics = serve(machine);
+    connect(machine, &nics)?;
+    let key = install::software_key(DEVICE).ok_or("no software key")?;
+    for (text, expected) in [
+        ("020000000007", [2, 0, 0, 0, 0, 7]),
+        ("02:00:00:00:00:08", [2, 0, 0, 0, 0, 8]),
+        // That of a group is no station's.
+        ("030000000007", [0, 0x16, 0x3E, 0, 0, 0]),
+    ] {
+        cm::write(&key, "NetworkAddress", Value::sz(text));
+        unplug(machine, 0)?;
+        connect(machine, &nics)?;
+        let client = VifClient::open(DEVICE, 10)?;
+        let addresses = client.call(|table, this| {
+            let mut both = [EthernetAddress([0; 6]); 2];
+            let [current, permanent] = &mut both;
+            // SAFETY: the provider's method, and a place for the address.
+            unsafe { (table.mac_query_current_address)(this, current) };
+            // SAFETY: as above.
+            unsafe { (table.mac_query_permanent_address)(this, permanent) };
+            both.map(|address| address.0)
+        });
+        client.release();
+        if addresses != [expected, [0, 0x16, 0x3E, 0, 0, 0]] {
+            return Err(format!("with {text} the addresses are {addresses:02x?}"));
+        }
+    }
+    cm::write(&key, "NetworkAddress", Value::sz("0200000000"));
+    unplug(machine, 0)?;
+    machine.dom0().attach_vif(VifSpec::new(0));
+    until("a device with an odd address does not start", || {
+        device(machine, 0).is_some_and(|row| row.state.starts_with("failed"))
+    })
+}
+
 /// The link goes down and comes up again with another speed, and the client is told.
 fn link(machine: &Machine) -> Result<(), String> {
     nic::bind();
     let nics = serve(machine);
     connect(machine, &nics)?;
-    let client = VifClient::open(r"XENVIF\VEN_XP&DEV_NET\0")?;
+    let client = VifClient::open(DEVICE, 10)?;
     client.enable(0)?;
     let speed = || {
         client.call(|table, this| {
@@ -480,7 +523,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         "vif-come-and-go" => come_and_go(&machine)?,
         "vif-driver" => driver(&machine)?,
         "emulated-nic" => emulated(&machine)?,
-        "vif-packets" => packets(&machine, Offer::default())?,
+        "vif-packets" => packets(&machine, Offer::default(), 10)?,
         "vif-plain-backend" => packets(
             &machine,
             Offer {
@@ -489,7 +532,9 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
                 gso: false,
                 checksums: false,
             },
+            9,
         )?,
+        "vif-address" => own_address(&machine)?,
         "vif-link" => link(&machine)?,
         "vif-eject" => eject(&machine)?,
         "vif-restored" => {
@@ -555,6 +600,11 @@ fn frames_go_both_ways() {
 #[test]
 fn frames_go_through_a_backend_that_offers_nothing() {
     check("vif-plain-backend");
+}
+
+#[test]
+fn a_device_has_the_address_that_its_user_wants() {
+    check("vif-address");
 }
 
 #[test]

@@ -77,10 +77,10 @@ impl Sent {
 }
 
 impl VifClient {
-    /// Asks a device for the interface and acquires it.
-    pub fn open(instance: &str) -> Result<Self, String> {
+    /// Asks a device for the interface, version 9 or 10, and acquires it.
+    pub fn open(instance: &str, version: u16) -> Result<Self, String> {
         let instance = instance.to_owned();
-        let table = on_thread(move || query(&instance))?;
+        let table = on_thread(move || query(&instance, version))?;
         let Sent(table) = table;
         let sent = Sent(table);
         let status = on_thread(move || {
@@ -119,6 +119,11 @@ impl VifClient {
                 // SAFETY: as above.
                 unsafe { (table.mac_set_filter_level)(this, class, FILTER_ALL) };
             }
+            let callback = match table.header.version {
+                // SAFETY: the table is of version 9, whose method takes this callback; the two differ in nothing else.
+                9 => unsafe { std::mem::transmute::<CallbackV9, CallbackV10>(callback_v9) },
+                _ => callback,
+            };
             // SAFETY: as above; the callback needs no argument.
             unsafe { (table.enable)(this, callback, null_mut()) }
         });
@@ -231,7 +236,8 @@ impl VifClient {
     }
 }
 
-fn query(instance: &str) -> Result<Sent, String> {
+/// The tables of all versions are alike but for the callback.
+fn query(instance: &str, version: u16) -> Result<Sent, String> {
     let node = node::by_instance(instance).and_then(node::get);
     let node = node.ok_or("no such device")?;
     let mut guid = GUID {
@@ -245,7 +251,7 @@ fn query(instance: &str) -> Result<Sent, String> {
         location.Parameters.QueryInterface = IO_QUERY_INTERFACE {
             InterfaceType: &raw mut guid,
             Size: size_of::<VifV10>() as u16,
-            Version: VifV10::VERSION,
+            Version: version,
             Interface: table.as_mut_ptr().cast(),
             InterfaceSpecificData: null_mut(),
         };
@@ -255,10 +261,14 @@ fn query(instance: &str) -> Result<Sent, String> {
     }
     // SAFETY: the provider filled it in.
     let table = unsafe { table.assume_init() };
-    let Interface { size, version, .. } = table.header;
-    match (size, version) {
-        (240, 10) => Ok(Sent(table)),
-        odd => Err(format!("a table of size and version {odd:?}")),
+    let Interface {
+        size,
+        version: given,
+        ..
+    } = table.header;
+    match (size, given == version) {
+        (240, true) => Ok(Sent(table)),
+        _ => Err(format!("a table of {size} bytes and version {given}")),
     }
 }
 
@@ -317,7 +327,19 @@ impl Drop for Chain {
 }
 
 unsafe extern "win64" fn callback(_: *mut c_void, kind: u32, parameters: *mut ParametersV10) {
-    // SAFETY: null, or the provider's parameters during the call.
+    // SAFETY: null, or the provider's parameters during the call, of which the older ones are the beginning.
+    unsafe { called(kind, parameters.cast()) };
+}
+
+unsafe extern "win64" fn callback_v9(_: *mut c_void, kind: u32, parameters: *mut ParametersV9) {
+    // SAFETY: as above.
+    unsafe { called(kind, parameters) };
+}
+
+/// # Safety
+/// The provider's parameters, or null.
+unsafe fn called(kind: u32, parameters: *const ParametersV9) {
+    // SAFETY: the caller's duty.
     let parameters = unsafe { parameters.as_ref() };
     let (table, cookie) = {
         let mut seen = seen();
@@ -334,7 +356,7 @@ unsafe extern "win64" fn callback(_: *mut c_void, kind: u32, parameters: *mut Pa
             }
             (TYPE_QUEUE_PACKET, Some(parameters)) => {
                 // SAFETY: the parameters of this type.
-                let packet = unsafe { parameters.queue_packet }.packet;
+                let packet = unsafe { parameters.queue_packet };
                 seen.received.push(Received {
                     bytes: bytes(packet.mdl.cast(), packet.offset, packet.length),
                     flags: packet.flags.0,
