@@ -45,7 +45,7 @@ pub const CASES: &[Case] = &[
             processors: 1,
             group: 0,
         };
-        IoConnectInterruptEx(&raw mut wanted);
+        IoConnectInterruptEx((&raw mut wanted).cast());
     }),
     ("queues-a-work-item-twice", |device| {
         let item = IoAllocateWorkItem(device);
@@ -80,11 +80,6 @@ struct Connect {
     mode: i32,
     processors: usize,
     group: u16,
-}
-
-#[link(name = "ntoskrnl.exe", kind = "raw-dylib", modifiers = "+verbatim")]
-unsafe extern "system" {
-    safe fn IoConnectInterruptEx(wanted: *mut Connect) -> NTSTATUS;
 }
 
 unsafe extern "system" fn serve(_: PVOID, _: PVOID) -> BOOLEAN {
