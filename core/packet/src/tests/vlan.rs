@@ -27,7 +27,10 @@ fn without_room_or_header_there_is_no_tag() {
     assert_eq!(insert(&mut headers, &layout, Tci(7)), Err(Mismatch));
     let short = parse(&[0; 13], Extent::Header).1.layout;
     assert_eq!(insert(&mut [0; 64], &short, Tci(7)), Err(Mismatch));
-    let cut = Layout { headers: 8, ..layout };
+    let cut = Layout {
+        headers: 8,
+        ..layout
+    };
     assert_eq!(insert(&mut [0; 64], &cut, Tci(7)), Err(Mismatch));
     assert_eq!(remove(&mut headers, &layout), Ok(None));
     let tagged = well(
