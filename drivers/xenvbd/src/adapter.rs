@@ -76,7 +76,7 @@ enum Power {
     /// It is not to be.
     Off,
     /// It is to be, and something failed: tried again. After a resume there is a session already.
-    Pending(Option<Arc<Session>>),
+    Pending(Option<Awake>),
     /// All of it.
     On(Powered),
 }
@@ -84,8 +84,14 @@ enum Power {
 /// What exists while there is power, in the order of its ending.
 struct Powered {
     _dump: Option<Dump>,
-    _late: Late,
     _watch: Watch,
+    awake: Awake,
+}
+
+/// What a suspend leaves in force. The registration ends with the session and never before: a second suspend may come
+/// while the first one's resume is at work, and the disks must hear of both.
+struct Awake {
+    _late: Late,
     session: Arc<Session>,
 }
 
@@ -284,19 +290,19 @@ impl Core {
             self.asleep
                 .store(matches!(power, Power::Off), Ordering::Release);
             if self.resumed.swap(false, Ordering::AcqRel)
-                && let Power::On(Powered { session, .. }) = power
+                && let Power::On(Powered { awake, .. }) = power
             {
                 // The watch is dead and the store may be another host's.
-                power = Power::Pending(Some(session));
+                power = Power::Pending(Some(awake));
             }
-            if let Power::Pending(session) = power {
-                power = self.bring_up(session);
+            if let Power::Pending(awake) = power {
+                power = self.bring_up(awake);
             }
             let mut done = !matches!(power, Power::Pending(_));
             if let Power::On(powered) = &power {
                 let wanted = self.scans_wanted.load(Ordering::Acquire);
                 if wanted != 0 {
-                    let looked = self.scan(&powered.session);
+                    let looked = self.scan(&powered.awake.session);
                     if let Err(status) = looked {
                         nt::warning!("looking for disks: {status}");
                         done = false;
@@ -316,34 +322,56 @@ impl Core {
 
     /// Makes what power needs, with the session of before a resume if there is one.
     #[inline(never)]
-    fn bring_up(self: &Arc<Self>, session: Option<Arc<Session>>) -> Power {
-        let outcome = match session {
+    fn bring_up(self: &Arc<Self>, awake: Option<Awake>) -> Power {
+        let outcome = match awake {
             None => self.power_on().map_err(|status| (status, None)),
-            Some(session) => self
-                .announce(session.clone())
-                .map_err(|status| (status, Some(session))),
+            Some(awake) => self
+                .announce(awake)
+                .map_err(|(status, awake)| (status, Some(awake))),
         };
         outcome.map_or_else(
-            |(status, session)| {
+            |(status, awake)| {
                 nt::error!("cannot come up: {status}");
-                Power::Pending(session)
+                Power::Pending(awake)
             },
             Power::On,
         )
     }
 
     fn power_on(self: &Arc<Self>) -> Result<Powered> {
-        let session = self.offers.open()?;
-        let powered = self.announce(session);
-        if powered.is_err() {
+        let awake = self.awaken()?;
+        self.announce(awake).map_err(|(status, awake)| {
+            drop(awake);
             self.offers.close();
+            status
+        })
+    }
+
+    /// Acquires the interfaces, and has the disks told of each resume.
+    fn awaken(self: &Arc<Self>) -> Result<Awake> {
+        let session = self.offers.open()?;
+        let core = self.clone();
+        let late = Late::register(&session.suspend, move || {
+            core.resumed.store(true, Ordering::Release);
+            core.wake.set();
+            core.disks().for_each(Disk::resumed);
+        });
+        match late {
+            Ok(_late) => Ok(Awake { _late, session }),
+            Err(status) => {
+                self.offers.close();
+                Err(status)
+            }
         }
-        powered
     }
 
     /// Makes what a suspend would void.
     #[inline(never)]
-    fn announce(self: &Arc<Self>, session: Arc<Session>) -> Result<Powered> {
+    fn announce(
+        self: &Arc<Self>,
+        awake: Awake,
+    ) -> core::result::Result<Powered, (NtStatus, Awake)> {
+        let session = &awake.session;
         if let Err(status) = distribution::write(&session.store, &DISTRIBUTION) {
             nt::warning!("cannot write the distribution line: {status}");
         }
@@ -357,22 +385,19 @@ impl Core {
         }
         let watch = session
             .store
-            .watch(Some(&c_text!("device")), &c_text!("vbd"), &self.wake)?;
-        let core = self.clone();
-        let late = Late::register(&session.suspend, move || {
-            core.resumed.store(true, Ordering::Release);
-            core.wake.set();
-            core.disks().for_each(Disk::resumed);
-        })?;
+            .watch(Some(&c_text!("device")), &c_text!("vbd"), &self.wake);
+        let watch = match watch {
+            Ok(watch) => watch,
+            Err(status) => return Err((status, awake)),
+        };
         let core = self.clone();
         let dump = Dump::register(&session.debug, &c_text!("XENVBD"), move |printer| {
             core.dump(printer)
         });
         Ok(Powered {
             _dump: dump.ok(),
-            _late: late,
             _watch: watch,
-            session,
+            awake,
         })
     }
 
@@ -380,13 +405,13 @@ impl Core {
     fn power_off(&self, power: Power) {
         let powered = match power {
             Power::Off | Power::Pending(None) => return,
-            Power::Pending(Some(session)) => {
-                drop(session);
+            Power::Pending(Some(awake)) => {
+                drop(awake);
                 return self.offers.close();
             }
             Power::On(powered) => powered,
         };
-        let store = powered.session.store.clone();
+        let store = powered.awake.session.store.clone();
         let _ = store.plain().remove(None, &c_text!("feature/hotplug/vbd"));
         if let Err(status) = distribution::remove(&store, &DISTRIBUTION) {
             nt::warning!("cannot remove the distribution line: {status}");

@@ -35,6 +35,10 @@ pub(super) const CHECKS: &[Check] = &[
         run: |_| explored(&["--scenario=suspend", "--cpus=1", "--seeds=40"]),
     },
     Check {
+        name: "a second suspension while the first one's resume is at work fails no request",
+        run: |_| explored(&["--scenario=suspend", "--cpus=2", "--seeds=20"]),
+    },
+    Check {
         name: "a look for disks does not wait for power",
         run: |_| {
             explored(&[
