@@ -160,6 +160,7 @@ impl Queue {
         Dpc::flush_all();
         let tx = self.tx.lock().disconnect();
         let rx = self.rx.lock().disconnect();
+        self.reclaim();
         self.return_sent();
         (tx, rx)
     }
@@ -240,9 +241,12 @@ impl Queue {
 
     /// Whether the backend still uses pages after the end of the connection; those it has let go of are taken back.
     pub fn is_held(&self) -> bool {
-        let mut rx = self.rx.lock();
-        rx.reclaim();
-        rx.is_held() || self.tx.lock().is_held()
+        self.reclaim();
+        self.rx.lock().is_held() || self.tx.lock().is_held()
+    }
+
+    fn reclaim(&self) {
+        while self.rx.lock().reclaim() {}
     }
 
     /// Packets lent to the client, and given back, in all. Any IRQL.

@@ -9,6 +9,8 @@ use pv_interfaces::vif::{PacketHash, PacketInfo};
 
 /// Pages that a queue has beside those in its ring: packets that the client holds.
 const SPARE: usize = 256;
+/// A ring's pages are 256: their grants would end within one hold of a spin lock otherwise.
+const RECLAIMED_AT_A_TIME: usize = 16;
 /// Loans that are kept for the next packet.
 const KEPT: usize = 256;
 
@@ -151,21 +153,23 @@ impl Receiver {
         Ok(())
     }
 
-    /// Ends the connection. The pages come back, but for those that the backend does not let go.
+    /// Ends the connection. The pages come back by [`Receiver::reclaim`].
     pub fn disconnect(&mut self) -> Option<RingPages> {
         let ring = self.engine.disconnect();
-        self.reclaim();
         self.lender.link = None;
         ring
     }
 
-    /// Takes back pages that the backend has let go of after the end of a connection.
-    pub fn reclaim(&mut self) {
-        while self.free.len() < self.free.capacity()
-            && let Some(page) = self.engine.reclaim(&mut self.lender)
-        {
-            self.free.push(page);
-        }
+    /// Takes back pages that the backend has let go of after the end of a connection; whether there may be more. Some
+    /// at a time, as the queue's spin lock is held.
+    #[must_use = "there may be more"]
+    pub fn reclaim(&mut self) -> bool {
+        (0..RECLAIMED_AT_A_TIME).all(|_| {
+            let page = (self.free.len() < self.free.capacity())
+                .then(|| self.engine.reclaim(&mut self.lender))
+                .flatten();
+            page.map(|page| self.free.push(page)).is_some()
+        })
     }
 
     /// Whether the backend still uses pages after the end of the connection.
