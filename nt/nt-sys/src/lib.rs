@@ -1,7 +1,7 @@
 //! The Windows kernel's binary interface for x64: structures, numbers, and (on the Windows target) imports.
 //!
 //! ```text
-//!   drivers/*  ──►  nt (safe)  ──►  nt-sys  ◄──  rig/nt-host, rig/storport-host
+//!   drivers/*  ──►  nt (safe)  ──►  nt-sys  ◄──  rig/nt-host, rig/*-host
 //! ```
 //!
 //! Both sides of the border use these types: the drivers through `nt`, and the rig, which plays Windows on Linux.
@@ -33,6 +33,7 @@ mod registry;
 mod resources;
 mod status;
 
+pub mod ndis;
 pub mod storport;
 
 #[cfg(windows)]

@@ -5,7 +5,7 @@
 
 use crate::layout::Layout;
 use crate::{
-    base, csq, device, interrupt, irp, ke, mm, pci, pnp, power, registry, resources, storport,
+    base, csq, device, interrupt, irp, ke, mm, ndis, pci, pnp, power, registry, resources, storport,
 };
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -35,16 +35,70 @@ const UNKNOWN_TO_ORACLE: &[(&str, &str)] = &[
         "PCI_HEADER_TYPE_0",
         "an inner type of the headers' PCI_COMMON_HEADER",
     ),
+    ("NDIS_IPSEC_OFFLOAD_V1", "only its size is ours"),
+    ("NDIS_IPSEC_OFFLOAD_V2", "only its size is ours"),
+    (
+        "NDIS_TCP_LARGE_SEND_OFFLOAD_V1",
+        "the headers have one more level of names",
+    ),
+];
+
+/// The headers' ndis.h is that of NDIS 5, so these are only Microsoft's documentation's word.
+const NDIS_6: &[&str] = &[
+    "NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES",
+    "NDIS_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES",
+    "NDIS_MINIPORT_ADAPTER_OFFLOAD_ATTRIBUTES",
+    "NDIS_MINIPORT_DRIVER_CHARACTERISTICS",
+    "NDIS_MINIPORT_INIT_PARAMETERS",
+    "NDIS_MINIPORT_PAUSE_PARAMETERS",
+    "NDIS_MINIPORT_RESTART_PARAMETERS",
+    "NDIS_RESTART_ATTRIBUTES",
+    "NET_DEVICE_PNP_EVENT",
+    "NET_BUFFER",
+    "NET_BUFFER_LIST_CONTEXT",
+    "NET_BUFFER_LIST",
+    "NET_BUFFER_LIST_POOL_PARAMETERS",
+    "NDIS_STATUS_INDICATION",
+    "NDIS_OID_QUERY",
+    "NDIS_OID_SET",
+    "NDIS_OID_METHOD",
+    "NDIS_OID_REQUEST",
+    "NDIS_CONFIGURATION_OBJECT",
+    "NDIS_CONFIGURATION_PARAMETER",
+    "NDIS_SG_DMA_DESCRIPTION",
+    "NDIS_ENCAPSULATED_PACKET_TASK_OFFLOAD_V2",
+    "NDIS_RFC6877_464XLAT_OFFLOAD",
+    "NDIS_UDP_SEGMENTATION_OFFLOAD",
+    "NDIS_OFFLOAD_ENCAPSULATION",
 ];
 
 /// Fields that have another name there: (structure, ours, theirs).
 const RENAMED: &[(&str, &str, &str)] = &[("PCI_COMMON_HEADER", "u", "u.type0.BaseAddresses")];
 
-/// Bit fields have no offset in C.
-const WITHOUT_OFFSET: &[(&str, &str)] = &[("DEVICE_CAPABILITIES", "Bits")];
+/// Bit fields have no offset in C, and fields newer than the headers none there.
+const WITHOUT_OFFSET: &[(&str, &str)] = &[
+    ("DEVICE_CAPABILITIES", "Bits"),
+    ("NDIS_TCP_IP_CHECKSUM_OFFLOAD", "IPv4Transmit.Bits"),
+    ("NDIS_TCP_LARGE_SEND_OFFLOAD_V2", "IPv6.Bits"),
+    ("NDIS_ENCAPSULATED_PACKET_TASK_OFFLOAD", "Bits"),
+    ("NDIS_OFFLOAD", "EncapsulatedPacketTaskOffloadVxlan"),
+    ("NDIS_OFFLOAD", "EncapsulationTypes"),
+    ("NDIS_OFFLOAD", "Rfc6877Xlat"),
+    ("NDIS_OFFLOAD", "UdpSegmentation"),
+    ("NDIS_OFFLOAD_PARAMETERS", "EncapsulationProtocolParameters"),
+    ("NDIS_OFFLOAD_PARAMETERS", "UdpSegmentationIPv4"),
+    ("NDIS_OFFLOAD_PARAMETERS", "UdpSegmentationIPv6"),
+    ("NDIS_RECEIVE_SCALE_PARAMETERS", "DefaultProcessorNumber"),
+];
 
-/// The headers leave out their alignment to 16 bytes, so only the offsets compare.
-const SIZE_DIFFERS: &[&str] = &["DEVICE_OBJECT"];
+/// The headers leave out the alignment to 16 bytes of the first, and the newest fields of the others, so only the
+/// offsets compare.
+const SIZE_DIFFERS: &[&str] = &[
+    "DEVICE_OBJECT",
+    "NDIS_OFFLOAD",
+    "NDIS_OFFLOAD_PARAMETERS",
+    "NDIS_RECEIVE_SCALE_PARAMETERS",
+];
 
 fn all_layouts() -> impl Iterator<Item = &'static Layout> {
     [
@@ -63,6 +117,15 @@ fn all_layouts() -> impl Iterator<Item = &'static Layout> {
         storport::layouts::MINIPORT,
         storport::layouts::PORT,
         storport::layouts::SRB,
+        ndis::layouts::OBJECT,
+        ndis::layouts::ATTRIBUTES,
+        ndis::layouts::BUFFER,
+        ndis::layouts::INDICATION,
+        ndis::layouts::MINIPORT,
+        ndis::layouts::OFFLOAD,
+        ndis::layouts::OID,
+        ndis::layouts::RESOURCE,
+        ndis::layouts::SCALE,
     ]
     .into_iter()
     .flatten()
@@ -82,10 +145,19 @@ fn c_program() -> String {
         let _ = writeln!(program, "#define {name} {name}_again");
     }
     program.push_str("#include <storport.h>\n#include <scsi.h>\n");
+    for version in ["6", "61", "620", "630"] {
+        let _ = writeln!(program, "#define NDIS_SUPPORT_NDIS{version} 1");
+    }
+    // ntddndis.h wants a type of the user-mode header that it includes, which does not go with ntddk.h.
+    program.push_str(
+        "#define _WS2IPDEF_\ntypedef int SOCKADDR_INET;\n#include <ifdef.h>\n#include <ntddndis.h>\n",
+    );
     for layout in all_layouts() {
         if UNKNOWN_TO_ORACLE
             .iter()
-            .any(|(name, _)| *name == layout.name)
+            .map(|(name, _)| name)
+            .chain(NDIS_6)
+            .any(|name| *name == layout.name)
         {
             continue;
         }

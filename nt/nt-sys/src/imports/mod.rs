@@ -4,9 +4,11 @@
 //! function does, and at which IRQL, is Microsoft Learn's to say; `nt` wraps them.
 
 mod hal;
+mod ndis;
 mod ntoskrnl;
 mod storport;
 
 pub use hal::*;
+pub use ndis::*;
 pub use ntoskrnl::*;
 pub use storport::*;
