@@ -529,8 +529,10 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
             Offer {
                 queues: 1,
                 split: false,
-                gso: false,
-                checksums: false,
+                gso4: false,
+                gso6: false,
+                checksums4: false,
+                checksums6: false,
             },
             9,
         )?,

@@ -1,6 +1,14 @@
-//! Tells someone that a device has frames to read: once, until it is asked to look again.
+//! Tells someone that a device has frames to read: once, until that one has found it empty.
 
-use std::{io, os::fd::OwnedFd, sync::Arc, thread::JoinHandle};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
@@ -16,6 +24,7 @@ pub struct Waker {
     tap: Arc<Tap>,
     events: Arc<OwnedFd>,
     end: OwnedFd,
+    due: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -27,7 +36,8 @@ impl Waker {
         let data = epoll::EventData::new_u64;
         epoll::add(&events, &end, data(END), epoll::EventFlags::IN)?;
         epoll::add(&events, &*tap, data(DEVICE), once())?;
-        let waited = Arc::clone(&events);
+        let due = Arc::new(AtomicBool::new(false));
+        let (waited, told) = (Arc::clone(&events), Arc::clone(&due));
         let thread = std::thread::Builder::new()
             .name(format!("wake {}", tap.name()))
             .spawn(move || {
@@ -37,7 +47,10 @@ impl Waker {
                     let room = rustix::buffer::spare_capacity(&mut found);
                     match epoll::wait(&*waited, room, None) {
                         Ok(_) if found.iter().any(|event| event.data.u64() == END) => return,
-                        Ok(_) => wake(),
+                        Ok(_) => {
+                            told.store(true, Ordering::Release);
+                            wake();
+                        }
                         Err(rustix::io::Errno::INTR) => {}
                         Err(_) => return,
                     }
@@ -47,12 +60,19 @@ impl Waker {
             tap,
             events,
             end,
+            due,
             thread: Some(thread),
         })
     }
 
-    /// Calls again when there are frames: to be said by whoever found none left.
-    pub fn rearm(&self) -> io::Result<()> {
+    /// Whether it has called since the device was last found empty.
+    pub fn is_due(&self) -> bool {
+        self.due.load(Ordering::Acquire)
+    }
+
+    /// Calls again when there are frames, at once if some have come meanwhile: to be said by whoever found none left.
+    pub fn found_none(&self) -> io::Result<()> {
+        self.due.store(false, Ordering::Release);
         let data = epoll::EventData::new_u64(DEVICE);
         Ok(epoll::modify(&self.events, &*self.tap, data, once())?)
     }

@@ -89,7 +89,7 @@ fn linux_answers_through_its_device_and_leaves_nothing() {
         if answered {
             break;
         }
-        waker.rearm().unwrap();
+        waker.found_none().unwrap();
     }
     let file = format!("/run/netns/{}", namespace.name());
     assert!(std::fs::exists(&file).unwrap());

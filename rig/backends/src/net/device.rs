@@ -19,13 +19,22 @@ use xen_model::{EventEnd, Xen};
 
 use super::queue::Queue;
 use super::ring::BackRing;
-use super::{Frame, Offer};
+use super::{Accepts, Frame, Offer, Traffic, Wire};
+
+/// Frames that wait for a place in one queue's ring before no more are taken from the wire.
+const MOST_WAITING: usize = 64;
 
 pub(super) struct Device {
     devid: u32,
     offer: Offer,
     state: XenbusState,
     queues: Vec<Queue>,
+    /// What the guest takes; to be told to the wire.
+    accepts: Option<Accepts>,
+    /// Frames whose memory is used again.
+    spare: Vec<Frame>,
+    /// Where the guest's frames are put together.
+    sent: Frame,
 }
 
 impl Device {
@@ -36,15 +45,18 @@ impl Device {
             offer,
             state: XenbusState::Initialising,
             queues: Vec::new(),
+            accepts: None,
+            spare: Vec::new(),
+            sent: Frame::default(),
         };
         let mut store = dom0.store();
         let dir = device.backend_path();
         for (key, value) in [
             ("feature-sg", 1),
-            ("feature-gso-tcpv4", u32::from(offer.gso)),
-            ("feature-gso-tcpv6", u32::from(offer.gso)),
-            ("feature-ipv6-csum-offload", u32::from(offer.checksums)),
-            ("feature-no-csum-offload", u32::from(!offer.checksums)),
+            ("feature-gso-tcpv4", u32::from(offer.gso4)),
+            ("feature-gso-tcpv6", u32::from(offer.gso6)),
+            ("feature-ipv6-csum-offload", u32::from(offer.checksums6)),
+            ("feature-no-csum-offload", u32::from(!offer.checksums4)),
             ("feature-rx-copy", 1),
             ("feature-rx-flip", 0),
             ("feature-split-event-channels", u32::from(offer.split)),
@@ -129,6 +141,13 @@ impl Device {
         if number("request-rx-copy") != Some(1) {
             return Err("the frontend does not copy".to_owned());
         }
+        let mut is_set = |key: &str| number(key) == Some(1);
+        let accepts = Accepts {
+            checksums4: !is_set("feature-no-csum-offload"),
+            checksums6: is_set("feature-ipv6-csum-offload"),
+            gso4: is_set("feature-gso-tcpv4"),
+            gso6: is_set("feature-gso-tcpv6"),
+        };
         let count = number("multi-queue-num-queues").unwrap_or(1);
         if count == 0 || count > self.offer.queues {
             return Err(format!(
@@ -165,30 +184,63 @@ impl Device {
                 tx_end: bind(tx_port)?,
                 rx_end: rx_port.map(bind).transpose()?,
                 waiting: VecDeque::new(),
+                traffic: Traffic::default(),
                 broken: false,
             });
         }
+        self.accepts = Some(accepts);
         Ok(())
     }
 
-    /// Takes what the guest sent, and gives it `frames`, one queue after another. Returns whether there was anything.
-    pub(super) fn serve(
-        &mut self,
-        dom0: &Dom0,
-        frames: &mut VecDeque<Frame>,
-        sent: &mut Vec<Frame>,
-    ) -> bool {
-        let count = self.queues.len();
+    /// What went through each queue since it was connected.
+    pub(super) fn traffic(&self) -> Vec<Traffic> {
+        self.queues.iter().map(|queue| queue.traffic).collect()
+    }
+
+    /// Gives the wire what the guest sent, and the guest what the wire has. Returns whether there was anything.
+    pub(super) fn serve(&mut self, dom0: &Dom0, wire: &mut dyn Wire) -> bool {
+        if self.queues.is_empty() {
+            wire.idle();
+            return false;
+        }
+        if let Some(accepts) = self.accepts.take() {
+            wire.connected(accepts);
+        }
         let mut worked = false;
-        if count > 0 {
-            for (turn, frame) in frames.drain(..).enumerate() {
-                self.queues[turn % count].waiting.push_back(frame);
-                worked = true;
+        for queue in &mut self.queues {
+            worked |= queue.take_sent(dom0, &mut self.sent, wire);
+        }
+        // Whoever has no room holds up all: the order of what waits is nobody's but the wire's.
+        while self.have_room() {
+            let mut frame = self.spare.pop().unwrap_or_default();
+            if !wire.receive(&mut frame) {
+                self.spare.push(frame);
+                break;
+            }
+            worked = true;
+            let queue = self.choose(&frame, wire);
+            self.queues[queue].waiting.push_back(frame);
+            if self.queues[queue].waiting.len() >= MOST_WAITING {
+                self.give(dom0);
             }
         }
-        for queue in &mut self.queues {
-            worked |= queue.serve(dom0, sent);
-        }
-        worked
+        worked | self.give(dom0)
+    }
+
+    fn have_room(&self) -> bool {
+        let mut queues = self.queues.iter();
+        queues.all(|queue| queue.broken || queue.waiting.len() < MOST_WAITING)
+    }
+
+    /// The queue for a frame.
+    fn choose(&self, frame: &Frame, wire: &mut dyn Wire) -> usize {
+        wire.queue(frame, self.queues.len()) % self.queues.len()
+    }
+
+    /// Puts what waits into the rings.
+    fn give(&mut self, dom0: &Dom0) -> bool {
+        let spare = &mut self.spare;
+        let queues = self.queues.iter_mut();
+        queues.fold(false, |worked, queue| queue.give(dom0, spare) | worked)
     }
 }

@@ -1,14 +1,17 @@
-//! A network backend without a network: what the guest sends is kept, what it is to receive is given by hand.
+//! Network backends: PV network interfaces with a [`Wire`] behind each.
 //!
 //! ```text
-//!   Nics::send ──► Netback ──► Device ──► rings ──► guest
-//!   Nics::take ◄── Netback ◄── Device ◄── rings ◄── guest
+//!   Wire::receive  ──► Netback ──► Device ──► rings ──► guest
+//!   Wire::transmit ◄── Netback ◄── Device ◄── rings ◄── guest
 //! ```
-//! [`Netback`] is the driver in domain 0's loop; [`Nics`] is the handle the rig keeps. Without a control ring.
+//! [`Netback`] is the driver in domain 0's loop; [`Nics`] is the handle the rig keeps. A wire is a Linux network stack
+//! behind a TAP device ([`TapWire`]), whatever else is attached, or the caller's hands ([`Nics::send`], [`Nics::take`]).
 
 mod device;
+mod hand;
 mod queue;
 mod ring;
+mod tap;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +21,9 @@ use xen_model::dom0::{Dom0, Driver};
 use xen_model::store::ConnectionId;
 
 use device::Device;
+use hand::Hand;
+
+pub use tap::{TapWire, Witness};
 
 /// Where the guest's interfaces appear in domain 0.
 const BACKENDS: &str = "/local/domain/0/backend/vif/1";
@@ -31,10 +37,14 @@ pub struct Offer {
     pub queues: u32,
     /// `feature-split-event-channels`.
     pub split: bool,
-    /// `feature-gso-tcpv4`, `feature-gso-tcpv6`.
-    pub gso: bool,
-    /// Not `feature-no-csum-offload`, and `feature-ipv6-csum-offload`.
-    pub checksums: bool,
+    /// `feature-gso-tcpv4`.
+    pub gso4: bool,
+    /// `feature-gso-tcpv6`.
+    pub gso6: bool,
+    /// Not `feature-no-csum-offload`.
+    pub checksums4: bool,
+    /// `feature-ipv6-csum-offload`.
+    pub checksums6: bool,
 }
 
 impl Default for Offer {
@@ -42,8 +52,10 @@ impl Default for Offer {
         Self {
             queues: 4,
             split: true,
-            gso: true,
-            checksums: true,
+            gso4: true,
+            gso6: true,
+            checksums4: true,
+            checksums6: true,
         }
     }
 }
@@ -70,6 +82,34 @@ pub struct Frame {
     pub gso: Option<Gso>,
 }
 
+/// What a guest takes, as its frontend says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accepts {
+    /// Checksums over IPv4 that hold the sum of the pseudo header alone.
+    pub checksums4: bool,
+    /// The same over IPv6.
+    pub checksums6: bool,
+    /// TCP over IPv4 that stands for several segments.
+    pub gso4: bool,
+    /// TCP over IPv6.
+    pub gso6: bool,
+}
+
+/// What is behind an interface. Domain 0's thread calls it.
+pub trait Wire: Send {
+    /// The next frame for the guest, in the place of `frame`, whose memory can be used again. Returns whether there is
+    /// one; who says no rings domain 0's bell when that changes.
+    fn receive(&mut self, frame: &mut Frame) -> bool;
+    /// Takes what the guest sends; the memory stays.
+    fn transmit(&mut self, frame: &mut Frame);
+    /// Which of so many queues a frame for the guest goes through, if the guest does not say it.
+    fn queue(&mut self, frame: &Frame, queues: usize) -> usize;
+    /// The guest has connected itself, and takes this.
+    fn connected(&mut self, accepts: Accepts);
+    /// The guest is not connected: what is there for it has no place to go to.
+    fn idle(&mut self);
+}
+
 #[derive(Default)]
 struct State {
     offer: Offer,
@@ -77,6 +117,18 @@ struct State {
     to_guest: BTreeMap<u32, VecDeque<Frame>>,
     from_guest: BTreeMap<u32, Vec<Frame>>,
     connected: BTreeSet<u32>,
+    /// Of the interfaces that are not fed by hand.
+    wires: BTreeMap<u32, Box<dyn Wire>>,
+    traffic: BTreeMap<u32, Vec<Traffic>>,
+}
+
+/// What went through a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Frames that the guest sent.
+    pub sent: u64,
+    /// Frames that it received.
+    pub received: u64,
 }
 
 /// The handle.
@@ -106,6 +158,16 @@ impl Nics {
     /// What an interface's guest has sent since this was last asked.
     pub fn take(&self, devid: u32) -> Vec<Frame> {
         self.lock().from_guest.remove(&devid).unwrap_or_default()
+    }
+
+    /// Puts a wire behind an interface, which stays there when the interface comes and goes.
+    pub fn attach(&self, devid: u32, wire: Box<dyn Wire>) {
+        self.lock().wires.insert(devid, wire);
+    }
+
+    /// What went through an interface's queues since it was last connected.
+    pub fn traffic(&self, devid: u32) -> Vec<Traffic> {
+        self.lock().traffic.get(&devid).cloned().unwrap_or_default()
     }
 
     /// Whether an interface is connected.
@@ -209,18 +271,22 @@ impl Driver for Netback {
                 self.backend_changed(dom0, client, devid);
             }
         }
-        let mut state = self.nics.lock();
+        let state = &mut *self.nics.lock();
         state.connected.clear();
         for (devid, device) in &mut self.devices {
-            let mut frames = state.to_guest.remove(devid).unwrap_or_default();
-            let mut sent = Vec::new();
-            worked |= device.serve(dom0, &mut frames, &mut sent);
-            if !frames.is_empty() {
-                state.to_guest.insert(*devid, frames);
-            }
-            state.from_guest.entry(*devid).or_default().extend(sent);
+            worked |= match state.wires.get_mut(devid) {
+                Some(wire) => device.serve(dom0, &mut **wire),
+                None => {
+                    let mut hand = Hand {
+                        to_guest: state.to_guest.entry(*devid).or_default(),
+                        from_guest: state.from_guest.entry(*devid).or_default(),
+                    };
+                    device.serve(dom0, &mut hand)
+                }
+            };
             if device.is_connected() {
                 state.connected.insert(*devid);
+                state.traffic.insert(*devid, device.traffic());
             }
         }
         worked

@@ -10,7 +10,7 @@ use xen_model::dom0::Dom0;
 use xen_model::{Access, EventEnd, Xen};
 
 use super::ring::{BackRing, Overflow};
-use super::{Frame, Gso};
+use super::{Frame, Gso, Traffic, Wire};
 
 /// Slots of a packet, extras included, that are taken.
 const MAX_SLOTS: u32 = NR_SLOTS_MIN as u32 + 4;
@@ -24,6 +24,7 @@ pub(super) struct Queue {
     pub(super) rx_end: Option<Arc<EventEnd>>,
     /// Frames for the guest.
     pub(super) waiting: VecDeque<Frame>,
+    pub(super) traffic: Traffic,
     pub(super) broken: bool,
 }
 
@@ -37,36 +38,59 @@ impl Queue {
         }
     }
 
-    /// Takes what the guest sent to `sent`, and gives it what waits. Returns whether there was anything.
-    pub(super) fn serve(&mut self, dom0: &Dom0, sent: &mut Vec<Frame>) -> bool {
+    /// Takes what the guest sent to the wire, by way of `frame`. Returns whether there was anything.
+    pub(super) fn take_sent(
+        &mut self,
+        dom0: &Dom0,
+        frame: &mut Frame,
+        wire: &mut dyn Wire,
+    ) -> bool {
+        self.tx_end.take();
         if self.broken {
             return false;
         }
-        self.tx_end.take();
-        if let Some(end) = &self.rx_end {
-            end.take();
-        }
-        let mut worked = false;
-        match self.serve_tx(dom0.xen(), sent) {
-            Ok(taken) => worked |= taken,
-            Err(Overflow) => {
-                dom0.log("vif: frontend provided bogus requests");
-                self.broken = true;
-                return worked;
-            }
-        }
-        worked |= self.serve_rx(dom0.xen());
+        let taken = self.serve_tx(dom0.xen(), frame, wire);
         if self.tx.publish() {
             dom0.xen().dom0_notify(&self.tx_end);
         }
-        if self.rx.publish() {
-            dom0.xen()
-                .dom0_notify(self.rx_end.as_ref().unwrap_or(&self.tx_end));
-        }
-        worked
+        taken.unwrap_or_else(|Overflow| {
+            self.give_up(dom0);
+            false
+        })
     }
 
-    fn serve_tx(&mut self, xen: &Xen, sent: &mut Vec<Frame>) -> Result<bool, Overflow> {
+    /// Gives the guest what waits, as far as there are places for it; the frames' memory goes to `spare`. Returns
+    /// whether there was anything.
+    pub(super) fn give(&mut self, dom0: &Dom0, spare: &mut Vec<Frame>) -> bool {
+        if let Some(end) = &self.rx_end {
+            end.take();
+        }
+        if self.broken {
+            return false;
+        }
+        let given = self.serve_rx(dom0.xen(), spare);
+        if self.rx.publish() {
+            let end = self.rx_end.as_ref().unwrap_or(&self.tx_end);
+            dom0.xen().dom0_notify(end);
+        }
+        given.unwrap_or_else(|Overflow| {
+            self.give_up(dom0);
+            false
+        })
+    }
+
+    fn give_up(&mut self, dom0: &Dom0) {
+        dom0.log("vif: frontend provided bogus requests");
+        self.broken = true;
+        self.waiting.clear();
+    }
+
+    fn serve_tx(
+        &mut self,
+        xen: &Xen,
+        frame: &mut Frame,
+        wire: &mut dyn Wire,
+    ) -> Result<bool, Overflow> {
         let mut worked = false;
         loop {
             let ready = self.tx.ready()?;
@@ -76,14 +100,15 @@ impl Queue {
                 }
                 return Ok(worked);
             }
-            let Some(packet) = self.read_packet(ready)? else {
+            let Some((slots, ids)) = self.read_packet(ready, frame)? else {
                 // The rest of the packet is still to come.
                 return Ok(worked | self.tx.rearm(ready));
             };
             worked = true;
-            let (frame, slots, ids) = packet;
-            let frame = self.gather(xen, &frame, &ids);
-            let status = if frame.is_some() { RSP_OKAY } else { RSP_ERROR };
+            let status = match gather(xen, &ids, &mut frame.bytes) {
+                Some(()) => RSP_OKAY,
+                None => RSP_ERROR,
+            };
             for id in ids.iter().map(|part| part.id) {
                 self.tx.respond(TxResponse { id, status }.to_words());
             }
@@ -92,13 +117,21 @@ impl Queue {
                 self.tx.respond(TxResponse { id: 0, status }.to_words());
             }
             self.tx.consume(slots);
-            sent.extend(frame);
+            if status == RSP_OKAY {
+                self.traffic.sent += 1;
+                wire.transmit(frame);
+            }
         }
     }
 
-    /// The packet at the head of the ring: what is said of it, its slots, its data requests. `None` if it is not whole.
-    fn read_packet(&self, ready: u32) -> Result<Option<(Frame, u32, Vec<TxRequest>)>, Overflow> {
-        let mut frame = Frame::default();
+    /// The packet at the head of the ring: what is said of it to `frame`; its slots, its data requests. `None` if it is
+    /// not whole.
+    fn read_packet(
+        &self,
+        ready: u32,
+        frame: &mut Frame,
+    ) -> Result<Option<(u32, Vec<TxRequest>)>, Overflow> {
+        frame.gso = None;
         let first = TxRequest::from_words(&self.tx.peek(0));
         frame.blank = first.flags & TX_CSUM_BLANK != 0;
         frame.validated = first.flags & TX_DATA_VALIDATED != 0;
@@ -135,64 +168,29 @@ impl Queue {
             parts.push(TxRequest::from_words(&self.tx.peek(slots)));
             slots += 1;
         }
-        Ok(Some((frame, slots, parts)))
+        Ok(Some((slots, parts)))
     }
 
-    /// Copies a packet's bytes; `None` if they cannot be had.
-    fn gather(&self, xen: &Xen, about: &Frame, parts: &[TxRequest]) -> Option<Frame> {
-        let mut frame = about.clone();
-        let total = usize::from(parts.first()?.size);
-        let rest: usize = parts
-            .iter()
-            .skip(1)
-            .map(|part| usize::from(part.size))
-            .sum();
-        let mut length = total.checked_sub(rest)?;
-        for (index, part) in parts.iter().enumerate() {
-            if index > 0 {
-                length = usize::from(part.size);
-            }
-            let offset = usize::from(part.offset);
-            if offset + length > PAGE_SIZE {
-                return None;
-            }
-            let page = xen.map(part.gref, Access::Read).ok()?;
-            let start = frame.bytes.len();
-            frame.bytes.resize(start + length, 0);
-            let (from, to) = (
-                page.as_ptr().wrapping_add(offset),
-                &mut frame.bytes[start..],
-            );
-            // SAFETY: within the page, whose mapping lives; the guest may change it, which makes for odd bytes.
-            unsafe { ptr::copy_nonoverlapping(from, to.as_mut_ptr(), length) };
-        }
-        Some(frame)
-    }
-
-    fn serve_rx(&mut self, xen: &Xen) -> bool {
+    fn serve_rx(&mut self, xen: &Xen, spare: &mut Vec<Frame>) -> Result<bool, Overflow> {
         let mut worked = false;
         while let Some(frame) = self.waiting.front() {
             let slots = frame.bytes.len().div_ceil(PAGE_SIZE).max(1) as u32;
             let needed = slots + u32::from(frame.gso.is_some());
-            match self.rx.ready() {
-                Ok(ready) if ready >= needed => {}
-                Ok(ready) => {
-                    if self.rx.rearm(ready) {
-                        continue;
-                    }
-                    break;
+            let ready = self.rx.ready()?;
+            if ready < needed {
+                if self.rx.rearm(ready) {
+                    continue;
                 }
-                Err(Overflow) => {
-                    self.broken = true;
-                    break;
-                }
+                break;
             }
             if let Some(frame) = self.waiting.pop_front() {
                 self.scatter(xen, &frame, slots);
+                self.traffic.received += 1;
+                spare.push(frame);
             }
             worked = true;
         }
-        worked
+        Ok(worked)
     }
 
     fn scatter(&mut self, xen: &Xen, frame: &Frame, slots: u32) {
@@ -249,4 +247,32 @@ impl Queue {
             }
         }
     }
+}
+
+/// Copies a packet's bytes to `bytes`; `None` if they cannot be had.
+fn gather(xen: &Xen, parts: &[TxRequest], bytes: &mut Vec<u8>) -> Option<()> {
+    let total = usize::from(parts.first()?.size);
+    let rest: usize = parts
+        .iter()
+        .skip(1)
+        .map(|part| usize::from(part.size))
+        .sum();
+    let mut length = total.checked_sub(rest)?;
+    bytes.clear();
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            length = usize::from(part.size);
+        }
+        let offset = usize::from(part.offset);
+        if offset + length > PAGE_SIZE {
+            return None;
+        }
+        let page = xen.map(part.gref, Access::Read).ok()?;
+        let start = bytes.len();
+        bytes.resize(start + length, 0);
+        let (from, to) = (page.as_ptr().wrapping_add(offset), &mut bytes[start..]);
+        // SAFETY: within the page, whose mapping lives; the guest may change it, which makes for odd bytes.
+        unsafe { ptr::copy_nonoverlapping(from, to.as_mut_ptr(), length) };
+    }
+    Some(())
 }
