@@ -1,0 +1,184 @@
+//! The numbers of objects (ntddndis.h), and which of them the driver says it has.
+
+macro_rules! oids {
+    ($($name:ident = $number:literal,)*) => {
+        $(#[allow(missing_docs)] pub const $name: u32 = $number;)*
+
+        /// All of the above with their names, for logs and tests.
+        pub const NAMES: &[(u32, &str)] = &[$(($number, stringify!($name)),)*];
+    };
+}
+
+oids! {
+    OID_GEN_SUPPORTED_LIST = 0x0001_0101,
+    OID_GEN_HARDWARE_STATUS = 0x0001_0102,
+    OID_GEN_MEDIA_SUPPORTED = 0x0001_0103,
+    OID_GEN_MEDIA_IN_USE = 0x0001_0104,
+    OID_GEN_MAXIMUM_LOOKAHEAD = 0x0001_0105,
+    OID_GEN_MAXIMUM_FRAME_SIZE = 0x0001_0106,
+    OID_GEN_TRANSMIT_BUFFER_SPACE = 0x0001_0108,
+    OID_GEN_RECEIVE_BUFFER_SPACE = 0x0001_0109,
+    OID_GEN_TRANSMIT_BLOCK_SIZE = 0x0001_010A,
+    OID_GEN_RECEIVE_BLOCK_SIZE = 0x0001_010B,
+    OID_GEN_VENDOR_ID = 0x0001_010C,
+    OID_GEN_VENDOR_DESCRIPTION = 0x0001_010D,
+    OID_GEN_CURRENT_PACKET_FILTER = 0x0001_010E,
+    OID_GEN_CURRENT_LOOKAHEAD = 0x0001_010F,
+    OID_GEN_DRIVER_VERSION = 0x0001_0110,
+    OID_GEN_MAXIMUM_TOTAL_SIZE = 0x0001_0111,
+    OID_GEN_MAC_OPTIONS = 0x0001_0113,
+    OID_GEN_MEDIA_CONNECT_STATUS = 0x0001_0114,
+    OID_GEN_MAXIMUM_SEND_PACKETS = 0x0001_0115,
+    OID_GEN_VENDOR_DRIVER_VERSION = 0x0001_0116,
+    OID_GEN_PHYSICAL_MEDIUM = 0x0001_0202,
+    OID_GEN_RECEIVE_SCALE_PARAMETERS = 0x0001_0204,
+    OID_GEN_LINK_PARAMETERS = 0x0001_0208,
+    OID_GEN_INTERRUPT_MODERATION = 0x0001_0209,
+    OID_GEN_PHYSICAL_MEDIUM_EX = 0x0001_0213,
+    OID_GEN_VLAN_ID = 0x0001_021C,
+    OID_GEN_RECEIVE_HASH = 0x0001_021F,
+    OID_GEN_XMIT_OK = 0x0002_0101,
+    OID_GEN_RCV_OK = 0x0002_0102,
+    OID_GEN_XMIT_ERROR = 0x0002_0103,
+    OID_GEN_RCV_ERROR = 0x0002_0104,
+    OID_GEN_RCV_NO_BUFFER = 0x0002_0105,
+    OID_GEN_STATISTICS = 0x0002_0106,
+    OID_GEN_DIRECTED_BYTES_XMIT = 0x0002_0201,
+    OID_GEN_DIRECTED_FRAMES_XMIT = 0x0002_0202,
+    OID_GEN_MULTICAST_BYTES_XMIT = 0x0002_0203,
+    OID_GEN_MULTICAST_FRAMES_XMIT = 0x0002_0204,
+    OID_GEN_BROADCAST_BYTES_XMIT = 0x0002_0205,
+    OID_GEN_BROADCAST_FRAMES_XMIT = 0x0002_0206,
+    OID_GEN_DIRECTED_BYTES_RCV = 0x0002_0207,
+    OID_GEN_DIRECTED_FRAMES_RCV = 0x0002_0208,
+    OID_GEN_MULTICAST_BYTES_RCV = 0x0002_0209,
+    OID_GEN_MULTICAST_FRAMES_RCV = 0x0002_020A,
+    OID_GEN_BROADCAST_BYTES_RCV = 0x0002_020B,
+    OID_GEN_BROADCAST_FRAMES_RCV = 0x0002_020C,
+    OID_GEN_RCV_CRC_ERROR = 0x0002_020D,
+    OID_GEN_TRANSMIT_QUEUE_LENGTH = 0x0002_020E,
+    OID_TCP_RSC_STATISTICS = 0x0002_021D,
+    OID_802_3_PERMANENT_ADDRESS = 0x0101_0101,
+    OID_802_3_CURRENT_ADDRESS = 0x0101_0102,
+    OID_802_3_MULTICAST_LIST = 0x0101_0103,
+    OID_802_3_MAXIMUM_LIST_SIZE = 0x0101_0104,
+    OID_OFFLOAD_ENCAPSULATION = 0x0101_010A,
+    OID_802_3_RCV_ERROR_ALIGNMENT = 0x0102_0101,
+    OID_802_3_XMIT_ONE_COLLISION = 0x0102_0102,
+    OID_802_3_XMIT_MORE_COLLISIONS = 0x0102_0103,
+    OID_TCP_OFFLOAD_PARAMETERS = 0xFC01_020C,
+    OID_PNP_SET_POWER = 0xFD01_0101,
+    OID_PNP_QUERY_POWER = 0xFD01_0102,
+    OID_PM_CURRENT_CAPABILITIES = 0xFD01_0107,
+    OID_PM_PARAMETERS = 0xFD01_0109,
+}
+
+/// What OID_GEN_SUPPORTED_LIST answers, and what NDIS is told in the general attributes. Whatever is in it is served
+/// whole (Learn, "OID_GEN_SUPPORTED_LIST"); without receive-side scaling the last [`SCALING`] are left out.
+pub const SUPPORTED: &[u32] = &[
+    OID_GEN_SUPPORTED_LIST,
+    OID_GEN_HARDWARE_STATUS,
+    OID_GEN_MEDIA_SUPPORTED,
+    OID_GEN_MEDIA_IN_USE,
+    OID_GEN_PHYSICAL_MEDIUM,
+    OID_GEN_PHYSICAL_MEDIUM_EX,
+    OID_GEN_CURRENT_LOOKAHEAD,
+    OID_GEN_MAXIMUM_LOOKAHEAD,
+    OID_GEN_MAXIMUM_FRAME_SIZE,
+    OID_GEN_MAXIMUM_TOTAL_SIZE,
+    OID_GEN_RECEIVE_BLOCK_SIZE,
+    OID_GEN_TRANSMIT_BLOCK_SIZE,
+    OID_GEN_MAC_OPTIONS,
+    OID_GEN_MEDIA_CONNECT_STATUS,
+    OID_GEN_VENDOR_DESCRIPTION,
+    OID_GEN_VENDOR_DRIVER_VERSION,
+    OID_GEN_DRIVER_VERSION,
+    OID_GEN_MAXIMUM_SEND_PACKETS,
+    OID_GEN_VENDOR_ID,
+    OID_GEN_CURRENT_PACKET_FILTER,
+    OID_GEN_XMIT_OK,
+    OID_GEN_RCV_OK,
+    OID_GEN_XMIT_ERROR,
+    OID_GEN_RCV_ERROR,
+    OID_GEN_RCV_CRC_ERROR,
+    OID_GEN_RCV_NO_BUFFER,
+    OID_GEN_TRANSMIT_QUEUE_LENGTH,
+    OID_GEN_TRANSMIT_BUFFER_SPACE,
+    OID_GEN_RECEIVE_BUFFER_SPACE,
+    OID_GEN_STATISTICS,
+    OID_GEN_DIRECTED_BYTES_XMIT,
+    OID_GEN_DIRECTED_FRAMES_XMIT,
+    OID_GEN_MULTICAST_BYTES_XMIT,
+    OID_GEN_MULTICAST_FRAMES_XMIT,
+    OID_GEN_BROADCAST_BYTES_XMIT,
+    OID_GEN_BROADCAST_FRAMES_XMIT,
+    OID_GEN_DIRECTED_BYTES_RCV,
+    OID_GEN_DIRECTED_FRAMES_RCV,
+    OID_GEN_MULTICAST_BYTES_RCV,
+    OID_GEN_MULTICAST_FRAMES_RCV,
+    OID_GEN_BROADCAST_BYTES_RCV,
+    OID_GEN_BROADCAST_FRAMES_RCV,
+    OID_GEN_INTERRUPT_MODERATION,
+    OID_GEN_VLAN_ID,
+    OID_802_3_PERMANENT_ADDRESS,
+    OID_802_3_CURRENT_ADDRESS,
+    OID_802_3_MULTICAST_LIST,
+    OID_802_3_MAXIMUM_LIST_SIZE,
+    OID_802_3_RCV_ERROR_ALIGNMENT,
+    OID_802_3_XMIT_ONE_COLLISION,
+    OID_802_3_XMIT_MORE_COLLISIONS,
+    OID_OFFLOAD_ENCAPSULATION,
+    OID_TCP_OFFLOAD_PARAMETERS,
+    OID_TCP_RSC_STATISTICS,
+    OID_PM_CURRENT_CAPABILITIES,
+    OID_PM_PARAMETERS,
+    OID_PNP_QUERY_POWER,
+    OID_PNP_SET_POWER,
+    OID_GEN_RECEIVE_SCALE_PARAMETERS,
+    OID_GEN_RECEIVE_HASH,
+];
+
+/// How many at the end of [`SUPPORTED`] are about receive-side scaling.
+pub const SCALING: usize = 2;
+
+/// [`SUPPORTED`], with receive-side scaling or without.
+pub fn supported(scaling: bool) -> &'static [u32] {
+    let without = SUPPORTED.len() - SCALING;
+    match scaling {
+        true => SUPPORTED,
+        false => SUPPORTED.get(..without).unwrap_or(&[]),
+    }
+}
+
+/// An object's name in ntddndis.h; `None` if it is not known here.
+pub fn name(oid: u32) -> Option<&'static str> {
+    NAMES
+        .iter()
+        .find(|(number, _)| *number == oid)
+        .map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_names_each_object_once_and_ends_with_scaling() {
+        for (index, oid) in SUPPORTED.iter().enumerate() {
+            assert!(name(*oid).is_some(), "{oid:#x}");
+            assert!(!SUPPORTED[..index].contains(oid), "{oid:#x}");
+        }
+        let left_out = &SUPPORTED[supported(false).len()..];
+        assert_eq!(
+            left_out,
+            [OID_GEN_RECEIVE_SCALE_PARAMETERS, OID_GEN_RECEIVE_HASH]
+        );
+        assert_eq!(supported(true), SUPPORTED);
+    }
+
+    #[test]
+    fn names_are_those_of_the_header() {
+        assert_eq!(name(OID_GEN_XMIT_OK), Some("OID_GEN_XMIT_OK"));
+        assert_eq!(name(1), None);
+    }
+}
