@@ -59,6 +59,20 @@ impl Tagging {
         }
     }
 
+    /// Its number, for an atomic.
+    pub const fn bits(self) -> u32 {
+        (self.id & ID) as u32 | (self.priority as u32) << 12 | (self.vlan as u32) << 13
+    }
+
+    /// Of such a number.
+    pub const fn of_bits(bits: u32) -> Self {
+        Self {
+            priority: bits & 1 << 12 != 0,
+            vlan: bits & 1 << 13 != 0,
+            id: bits as u16 & ID,
+        }
+    }
+
     /// Puts the adapter into another VLAN, 0 for none. `false` if there is no such VLAN, or VLANs are off.
     pub fn set_id(&mut self, id: u32) -> bool {
         match u16::try_from(id) {
@@ -181,6 +195,16 @@ mod tests {
             assert_eq!(tagging.set_id(id), id < 4095, "{id}");
             let now = if id < 4095 { id } else { before.into() };
             assert_eq!(u32::from(tagging.id()), now);
+        }
+    }
+
+    #[test]
+    fn a_number_says_all_of_it() {
+        for ways in 0..4 {
+            for id in 0..4095 {
+                let tagging = tagging(ways, id);
+                assert_eq!(Tagging::of_bits(tagging.bits()), tagging);
+            }
         }
     }
 
