@@ -157,6 +157,12 @@ impl Message {
     /// Asks for the types that the backend can hash; [`types`] reads the answer.
     pub const QUERY_TYPES: Self = Self::new(CTRL_GET_HASH_FLAGS, [0; 3]);
 
+    /// Chooses the Toeplitz hash. A backend tells its types only after that.
+    pub const TOEPLITZ: Self = Self::new(
+        CTRL_SET_HASH_ALGORITHM,
+        [netif::HASH_ALGORITHM_TOEPLITZ as u32, 0, 0],
+    );
+
     const fn new(kind: u16, data: [u32; 3]) -> Self {
         Self {
             kind,

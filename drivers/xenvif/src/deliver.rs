@@ -1,12 +1,12 @@
 //! From what a backend sent to what the client is given: checked, filtered, cut if it must be, with its checksums judged.
 
-use crate::mac::Mac;
+use crate::queue::Common;
 use crate::rx::{Loan, Receiver};
-use crate::statistics::{Facts, Statistics};
+use crate::statistics::Facts;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use netfront::rx::Packet;
-use netfront::{Checksum, Hash, HashType, MacAddress};
+use netfront::{Checksum, MacAddress};
 use nt::{Pages, SpinLock};
 use packet::receive::{self, Check, Checks, Large, Wanted};
 use packet::segment::Segments;
@@ -14,9 +14,7 @@ use packet::{
     Extent, Kind, Layout, MAX_HEADERS, Span, Tci, Transport, Version, gso, transport, vlan,
 };
 use pv_interfaces::vif::{
-    ChecksumFlags, HASH_ALGORITHM_TOEPLITZ, HASH_TYPE_IPV4, HASH_TYPE_IPV4_TCP, HASH_TYPE_IPV6,
-    HASH_TYPE_IPV6_TCP, OffloadOptions, PacketHash, PacketHeader, PacketInfo, QueuePacketV9,
-    Statistic,
+    ChecksumFlags, OffloadOptions, PacketHeader, PacketInfo, QueuePacketV9, Statistic,
 };
 
 /// A packet that can be given to the client.
@@ -58,10 +56,7 @@ impl Ready {
 pub struct Delivery<'a> {
     pub queue: u32,
     pub receiver: &'a SpinLock<Receiver>,
-    pub mac: &'a Mac,
-    pub statistics: &'a Statistics,
-    /// Fill in checksums that the sender left out, whether the client asks or not.
-    pub fill_checksums: bool,
+    pub common: &'a Common,
 }
 
 /// A packet on its way, with its headers copied out.
@@ -80,16 +75,19 @@ impl Delivery<'_> {
     pub fn receive(&self, packet: Packet<Pages>, ready: &mut VecDeque<Ready>) {
         let (checksum, said, hash) = (packet.checksum, packet.gso, packet.hash);
         let Some(mut loan) = self.receiver.lock().lend(self.queue, packet) else {
-            return self.statistics.count(Statistic::ReceiverPacketsDropped);
+            return self
+                .common
+                .statistics
+                .count(Statistic::ReceiverPacketsDropped);
         };
-        loan.hash = client_hash(hash);
+        loan.hash = self.common.hash.for_client(hash);
         let mut headers = [0; MAX_HEADERS];
         let parsed = packet::parse(loan.pieces(), Extent::Header, &mut headers).whole();
         let destination = packet::Mac::from_start(&headers);
         let (Ok(layout), Some(destination)) = (parsed, destination) else {
             return self.malformed(loan);
         };
-        if !self.mac.wants(MacAddress(destination.0)) {
+        if !self.common.mac.wants(MacAddress(destination.0)) {
             return self.give_back(loan);
         }
         let large = match said {
@@ -123,7 +121,7 @@ impl Delivery<'_> {
 
     /// What the client takes of large packets.
     fn takes(&self, version: Version) -> Large {
-        let options = self.mac.options();
+        let options = self.common.mac.options();
         let bit = match version {
             Version::V4 => OffloadOptions::IPV4_LARGE_PACKET,
             Version::V6 => OffloadOptions::IPV6_LARGE_PACKET,
@@ -143,12 +141,16 @@ impl Delivery<'_> {
     }
 
     fn malformed(&self, loan: Box<Loan>) {
-        self.statistics.count(Statistic::ReceiverFrontendErrors);
+        self.common
+            .statistics
+            .count(Statistic::ReceiverFrontendErrors);
         self.drop_packet(loan);
     }
 
     fn drop_packet(&self, loan: Box<Loan>) {
-        self.statistics.count(Statistic::ReceiverPacketsDropped);
+        self.common
+            .statistics
+            .count(Statistic::ReceiverPacketsDropped);
         self.give_back(loan);
     }
 
@@ -160,7 +162,9 @@ impl Delivery<'_> {
             let length = segment.layout.length;
             let fresh = self.receiver.lock().fresh(self.queue, length);
             let Some(mut loan) = fresh else {
-                self.statistics.count(Statistic::ReceiverPacketsDropped);
+                self.common
+                    .statistics
+                    .count(Statistic::ReceiverPacketsDropped);
                 break;
             };
             loan.hash = frame.loan.hash;
@@ -203,7 +207,7 @@ impl Delivery<'_> {
             checksum,
             large,
         } = frame;
-        let options = self.mac.options();
+        let options = self.common.mac.options();
         let facts = Facts::of(kind, &layout, layout.length as u32, large.is_some());
         let wanted = wanted(options, layout.ip.map(|ip| ip.version));
         let payload = layout.payload_of(loan.pieces());
@@ -212,7 +216,7 @@ impl Delivery<'_> {
             return self.malformed(loan);
         };
         let blank = checksum == Checksum::Blank
-            && (self.fill_checksums || options.has(OffloadOptions::NEED_CHECKSUM_VALUE));
+            && (self.common.fill_checksums || options.has(OffloadOptions::NEED_CHECKSUM_VALUE));
         let filled = blank && {
             let payload = layout.payload_of(loan.pieces());
             transport::write(headers, &layout, payload).is_ok()
@@ -290,9 +294,9 @@ impl Delivery<'_> {
         ] {
             match check {
                 Check::Absent => {}
-                Check::Good => self.statistics.count(good),
-                Check::Bad => self.statistics.count(bad),
-                Check::NotValidated => self.statistics.count(unseen),
+                Check::Good => self.common.statistics.count(good),
+                Check::Bad => self.common.statistics.count(bad),
+                Check::NotValidated => self.common.statistics.count(unseen),
             }
         }
     }
@@ -355,17 +359,4 @@ fn info(layout: &Layout) -> PacketInfo {
         None => {}
     }
     info
-}
-
-fn client_hash(hash: Option<Hash>) -> PacketHash {
-    hash.map_or(PacketHash::default(), |hash| PacketHash {
-        algorithm: HASH_ALGORITHM_TOEPLITZ,
-        kind: match hash.kind {
-            HashType::Ipv4 => HASH_TYPE_IPV4,
-            HashType::TcpIpv4 => HASH_TYPE_IPV4_TCP,
-            HashType::Ipv6 => HASH_TYPE_IPV6,
-            HashType::TcpIpv6 => HASH_TYPE_IPV6_TCP,
-        },
-        value: hash.value,
-    })
 }

@@ -8,6 +8,7 @@
 //! Only the thread waits for the backend, always with an end; the others set a goal and wait for the thread to settle.
 
 use crate::client::Client;
+use crate::hash::Hash;
 use crate::link::{Attached, Fault};
 use crate::mac::Mac;
 use crate::queue::{Common, Queue};
@@ -22,8 +23,10 @@ use core::time::Duration;
 use netfront::MacAddress;
 use netfront::features::Features;
 use netfront::lifecycle::{self, Action, Goal, State};
+use nt::processor::ProcessorNumber;
 use nt::{
-    Dpc, Event, EventKind, NtStatus, Result, SpinLock, Thread, processor, thread, time, try_arc,
+    Dpc, Event, EventKind, Irql, NtStatus, Result, SpinLock, Thread, processor, thread, time,
+    try_arc,
 };
 use pv_client::debug::Dump;
 use pv_client::{Acquired, c_text};
@@ -36,6 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const RETRY: Duration = Duration::from_secs(2);
 /// How long a client may keep packets when it disables the interface.
 const RETURN_TIME: Duration = Duration::from_secs(60);
+/// How long a client waits until the backend was told of a hash: somewhat longer than the backend may take.
+const HASH_TIME: Duration = Duration::from_secs(10);
 /// How long the backend may take to answer what was sent when the interface is disabled.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
@@ -57,6 +62,8 @@ pub struct Frontend {
     goal: SpinLock<Goal>,
     way: AtomicU64,
     settled: Event,
+    /// Set when the backend was told of a hash.
+    hash_told: Event,
     pub resumed: Arc<AtomicBool>,
     over: AtomicBool,
     ejected: AtomicBool,
@@ -78,6 +85,7 @@ impl Frontend {
         let common = try_arc(Common {
             mac: Mac::new(address),
             statistics: Statistics::new(),
+            hash: Hash::new(),
             client: SpinLock::new(None),
             flowing: AtomicBool::new(false),
             fill_checksums: parameters.calculate_checksums,
@@ -101,6 +109,7 @@ impl Frontend {
             goal: SpinLock::new(Goal::Closed),
             way: AtomicU64::new(MOVING),
             settled: Event::new(EventKind::Notification, false)?,
+            hash_told: Event::new(EventKind::Notification, false)?,
             resumed: try_arc(AtomicBool::new(false))?,
             over: AtomicBool::new(false),
             ejected: AtomicBool::new(false),
@@ -220,7 +229,48 @@ impl Frontend {
         Dpc::flush_all();
     }
 
-    /// Whether the toolstack had asked for the eject that was called off. It may ask again.
+    /// The client wants a Toeplitz hash, or none. IRQL ≤ DISPATCH_LEVEL.
+    pub fn set_hash(&self, toeplitz: bool) -> Result<()> {
+        if toeplitz && (self.active().len() < 2 || self.common.hash.offered().is_none()) {
+            return Err(NtStatus::NOT_SUPPORTED);
+        }
+        self.tell_hash(self.common.hash.want_toeplitz(toeplitz))
+    }
+
+    /// The client wants packets on these processors, by hash: each has a queue, whose packets are handled there. IRQL ≤
+    /// DISPATCH_LEVEL.
+    pub fn map_hash(&self, processors: &[ProcessorNumber]) -> Result<()> {
+        let count = self.active().len() as u32;
+        let number = self.common.hash.want_mapping(processors, count)?;
+        let mut queues = self.active().iter();
+        for (index, processor) in processors.iter().enumerate() {
+            if !processors.iter().take(index).any(|it| it == processor)
+                && let Some(queue) = queues.next()
+            {
+                queue.move_to(*processor)?;
+            }
+        }
+        self.tell_hash(number)
+    }
+
+    /// Has the backend told of the hash that the client wants, and waits for that at PASSIVE_LEVEL, while there is a
+    /// connection: a later one is told in any case. IRQL ≤ DISPATCH_LEVEL.
+    pub fn tell_hash(&self, number: u64) -> Result<()> {
+        self.common.wake.set();
+        let end = time::since_boot() + HASH_TIME;
+        while Irql::current() == Irql::PASSIVE && !self.active().is_empty() {
+            self.hash_told.clear();
+            match self.common.hash.outcome(number) {
+                Some(true) => return Ok(()),
+                Some(false) => return Err(NtStatus::NOT_SUPPORTED),
+                None if time::since_boot() > end => return Err(NtStatus::IO_TIMEOUT),
+                None => drop(self.hash_told.wait_for(Duration::from_millis(500))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the eject that the toolstack had asked for that was called off. It may ask again.
     pub fn eject_refused(&self) -> bool {
         self.ejected.swap(false, Ordering::AcqRel)
     }
@@ -321,6 +371,7 @@ impl Frontend {
     }
 
     /// Waits for something to happen, and looks what it was.
+    #[inline(never)]
     fn rest(&self, life: &mut lifecycle::Frontend, attached: &mut Option<Attached>) {
         self.common.wake.wait();
         if self.resumed.load(Ordering::Acquire) || life.state() < State::Connected {
@@ -352,9 +403,15 @@ impl Frontend {
             return;
         }
         self.look_at_link(link, life.state() == State::Enabled);
+        link.tell_multicast(self);
+        if let Some((number, config)) = self.common.hash.news() {
+            link.tell_hash(self, number, &config);
+            self.hash_told.set();
+        }
     }
 
     /// Reads the link's state, and tells the client where that is news.
+    #[inline(never)]
     fn look_at_link(&self, attached: &Attached, enabled: bool) {
         let link = attached.link(self.parameters.speed);
         if self.common.mac.set_link(link) && enabled {

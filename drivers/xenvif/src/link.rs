@@ -1,5 +1,6 @@
 //! A frontend's connection to its backend: made, looked at and ended in the frontend's thread, at PASSIVE_LEVEL.
 
+use crate::control::{self, Control};
 use crate::frontend::Frontend;
 use crate::grants::{Lender, Lent, Link, RingPages};
 use crate::queue::{Channels, Queue, Rings};
@@ -11,6 +12,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 use netfront::features::{Allowed, Families, Features, Refusal};
 use netfront::handshake::{Backend, Failure, Goal, Handshake, Step};
+use netfront::hash::Config;
 use netfront::keys::{self, Ports, QueueKeys};
 use netfront::link::{BadMtu, Link as Carrier, Mtu};
 use netfront::{rx, tx};
@@ -90,6 +92,9 @@ pub struct Attached {
     cache: Option<Arc<GrantCache>>,
     /// Of each queue, the transmit ring's page and the receive ring's.
     lent: Vec<[Lent; 2]>,
+    control: Option<Control>,
+    /// What the backend was last told of filtering multicast packets, where it can.
+    multicast_control: Option<bool>,
     _watches: [Watch; 3],
     _late: Late,
     _dump: Option<Dump>,
@@ -153,6 +158,8 @@ impl Attached {
             wake,
             cache: None,
             lent: Vec::new(),
+            control: None,
+            multicast_control: None,
             _watches: watches,
             _late: late,
             _dump: dump,
@@ -197,7 +204,7 @@ impl Attached {
             queues: frontend.queues().len() as u32,
             tx_gso: families(parameters.tx_gso),
             rx_gso: families(parameters.rx_gso),
-            multicast_control: false,
+            multicast_control: parameters.multicast_control,
         };
         let features = Features::read(&mut |key| number(store, &self.backend, key), &allowed)
             .map_err(Fault::Refused)?;
@@ -233,7 +240,14 @@ impl Attached {
         for queue in frontend.queues().iter().take(features.queues as usize) {
             told.push(self.make(queue, &link, &features, backend, max_frame)?);
         }
-        self.publish(&features, &told)
+        if features.control_ring && parameters.toeplitz {
+            let control = Control::open(&self.interfaces.evtchn, &link);
+            self.control = Some(control.named("make a control ring")?);
+        }
+        frontend.common.mac.connected(features.multicast_control);
+        let wants_control = frontend.common.mac.wants_control();
+        self.multicast_control = features.multicast_control.then_some(wants_control);
+        self.publish(&features, &told, wants_control)
             .named("write the connection's keys")?;
         frontend.connected.store(features.queues, Ordering::Release);
         *frontend.features.lock() = Some(features);
@@ -243,7 +257,45 @@ impl Attached {
             frontend.number,
             features.queues
         );
+        let is_over = || frontend.resumed.load(Ordering::Acquire);
+        let offered = self.control.as_mut().and_then(|it| it.query(is_over));
+        let (number, config) = frontend.common.hash.connected(offered);
+        self.tell_hash(frontend, number, &config);
         Ok(())
+    }
+
+    /// Tells the backend how packets are to be hashed, if it can be told.
+    #[inline(never)]
+    pub fn tell_hash(&mut self, frontend: &Frontend, number: u64, config: &Config) {
+        let is_over = || frontend.resumed.load(Ordering::Acquire);
+        let outcome = control::program(self.control.as_mut(), config, is_over);
+        if let Err(failure) = outcome {
+            nt::warning!("vif/{}: no hash: {failure:?}", frontend.number);
+        }
+        frontend
+            .common
+            .hash
+            .set_told(number, config, outcome.is_ok());
+    }
+
+    /// Has the backend filter multicast packets, or not, as is wanted now; and tells it of addresses.
+    #[inline(never)]
+    pub fn tell_multicast(&mut self, frontend: &Frontend) {
+        let wants = frontend.common.mac.wants_control();
+        if self.multicast_control.is_some_and(|told| told != wants) {
+            let written = self.interfaces.store.plain().write(
+                Some(&self.frontend),
+                &c_text!("{}", keys::REQUEST_MULTICAST_CONTROL),
+                &c_text!("{}", keys::flag(wants)),
+            );
+            match written {
+                Ok(()) => self.multicast_control = Some(wants),
+                Err(status) => nt::warning!("vif/{}: multicast: {status}", frontend.number),
+            }
+        }
+        if let Some(queue) = frontend.active().first() {
+            queue.pump();
+        }
     }
 
     /// Makes a queue's rings and channels.
@@ -330,7 +382,12 @@ impl Attached {
     }
 
     #[inline(never)]
-    fn publish(&self, features: &Features, queues: &[QueueKeys]) -> nt::Result<()> {
+    fn publish(
+        &self,
+        features: &Features,
+        queues: &[QueueKeys],
+        multicast_control: bool,
+    ) -> nt::Result<()> {
         let previous = number(
             &self.interfaces.store,
             &self.frontend,
@@ -340,8 +397,8 @@ impl Attached {
             keys::publish(
                 features,
                 queues,
-                None,
-                false,
+                self.control.as_ref().map(Control::keys),
+                multicast_control,
                 previous,
                 &mut |node, value| {
                     access.write(
@@ -367,13 +424,22 @@ impl Attached {
     }
 
     /// Ends the connection without the backend's help. What it still uses is left to it.
+    #[inline(never)]
     pub fn abandon(mut self, frontend: &Frontend) {
         self.take_down(frontend);
     }
 
+    #[inline(never)]
     fn take_down(&mut self, frontend: &Frontend) {
         frontend.connected.store(0, Ordering::Release);
         *frontend.features.lock() = None;
+        frontend.common.hash.disconnected();
+        frontend.common.mac.connected(false);
+        self.multicast_control = None;
+        if let Some(control) = self.control.take() {
+            let (lent, pages) = control.close();
+            give_up(lent, pages);
+        }
         let mut lent = core::mem::take(&mut self.lent).into_iter();
         for queue in frontend.queues() {
             let (tx, rx) = queue.disconnect();

@@ -1,9 +1,11 @@
 //! The Ethernet side of an interface: addresses, filter, link, and what its client wants of received packets.
 
-use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 use netfront::MacAddress;
 use netfront::filter::{Filter, Level};
 use netfront::link::{DEFAULT_MTU, FRAME_OVERHEAD, Link, current_address};
+use netfront::multicast::{BadList, List};
+use netfront::tx::Multicast;
 use nt::{NtStatus, Result, SpinLock};
 use pv_interfaces::vif::{
     ADDRESS_BROADCAST, ADDRESS_MULTICAST, ADDRESS_UNICAST, FILTER_ALL, FILTER_MATCHING,
@@ -14,13 +16,15 @@ use pv_interfaces::vif::{
 #[derive(Debug)]
 pub struct Mac {
     state: SpinLock<State>,
+    /// The backend is to be told of multicast addresses.
+    news: AtomicBool,
 }
 
 #[derive(Debug)]
 struct State {
     current: MacAddress,
     filter: Filter,
-    multicast: Vec<MacAddress>,
+    multicast: List,
     link: Link,
     max_frame: u32,
     options: OffloadOptions,
@@ -33,11 +37,12 @@ impl Mac {
             state: SpinLock::new(State {
                 current: permanent,
                 filter: Filter::default(),
-                multicast: Vec::new(),
+                multicast: List::new(),
                 link: Link::Down,
                 max_frame: DEFAULT_MTU + FRAME_OVERHEAD,
                 options: OffloadOptions::default(),
             }),
+            news: AtomicBool::new(false),
         }
     }
 
@@ -84,18 +89,55 @@ impl Mac {
         let state = self.state.lock();
         state
             .filter
-            .wants(destination, state.current, &state.multicast)
+            .wants(destination, state.current, state.multicast.addresses())
     }
 
     /// Replaces the multicast addresses.
-    pub fn set_multicast(&self, addresses: Vec<MacAddress>) {
-        let old = core::mem::replace(&mut self.state.lock().multicast, addresses);
-        drop(old);
+    pub fn set_multicast(&self, addresses: &[MacAddress]) -> Result<()> {
+        let mut state = self.state.lock();
+        let outcome = state.multicast.set(addresses);
+        self.news.store(true, Ordering::Release);
+        outcome.map_err(|bad| match bad {
+            BadList::NotMulticast(_) => NtStatus::INVALID_PARAMETER,
+            BadList::NoMemory => NtStatus::NO_MEMORY,
+        })
     }
 
     /// Has `body` look at the multicast addresses.
     pub fn multicast<R>(&self, body: impl FnOnce(&[MacAddress]) -> R) -> R {
-        body(&self.state.lock().multicast)
+        body(self.state.lock().multicast.addresses())
+    }
+
+    /// There is a new backend; whether it filters multicast packets.
+    pub fn connected(&self, controlled: bool) {
+        self.state.lock().multicast.connected(controlled);
+        self.news.store(true, Ordering::Release);
+    }
+
+    /// Whether the backend is to filter multicast packets, where it can.
+    pub fn wants_control(&self) -> bool {
+        let state = self.state.lock();
+        state.multicast.wants_control(state.filter.multicast)
+    }
+
+    /// Has `push` tell the backend of multicast addresses, as long as there is room.
+    pub fn tell(&self, mut push: impl FnMut(Multicast) -> bool) {
+        if !self.news.load(Ordering::Acquire) {
+            return;
+        }
+        let mut state = self.state.lock();
+        while let Some(next) = state.multicast.next() {
+            if !push(next) {
+                return;
+            }
+            state.multicast.told(next);
+        }
+        self.news.store(false, Ordering::Release);
+    }
+
+    /// The backend did not do that.
+    pub fn refused(&self, multicast: Multicast) {
+        self.state.lock().multicast.refused(multicast);
     }
 
     /// Sets the level of a class of addresses, by the interface's numbers.

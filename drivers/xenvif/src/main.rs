@@ -16,11 +16,13 @@
 extern crate alloc;
 
 mod client;
+mod control;
 mod deliver;
 mod driver;
 mod fdo;
 mod frontend;
 mod grants;
+mod hash;
 mod link;
 mod mac;
 mod queue;

@@ -5,13 +5,14 @@
 //!   client ◀──packets── ready ◀── rx ◀─────────────────────────────────────┘    rx: packets, pages
 //! ```
 //!
-//! The DPC has one processor, so it runs once at a time, and packets of a queue come one after another. No lock is held
+//! The DPC runs once at a time, and packets of a queue come one after another. No lock is held
 //! while the client is called. What a packet goes through is not inlined: it keeps whole packets on the stack, of which a DPC
 //! has little.
 
 use crate::client::Client;
 use crate::deliver::{Delivery, Ready};
 use crate::grants::{Lender, RingPages};
+use crate::hash::Hash;
 use crate::mac::Mac;
 use crate::rx::{Loan, Receiver};
 use crate::statistics::Statistics;
@@ -19,7 +20,7 @@ use crate::tx::{Transmitter, Waiting};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use netfront::{rx, tx};
 use nt::processor::ProcessorNumber;
 use nt::{Dpc, Event, Pages, Result, SpinLock, try_arc};
@@ -34,6 +35,7 @@ const BATCH: u32 = 64;
 pub struct Common {
     pub mac: Mac,
     pub statistics: Statistics,
+    pub hash: Hash,
     pub client: SpinLock<Option<Client>>,
     /// Packets go to the client.
     pub flowing: AtomicBool,
@@ -67,6 +69,8 @@ pub struct Queue {
     channels: SpinLock<Option<Channels>>,
     /// Held here so that others can queue it; taken out to end it.
     dpc: SpinLock<Option<Arc<Dpc>>>,
+    /// Runs of the DPC that have begun and not ended.
+    serving: AtomicU32,
     lent: AtomicU64,
     returned: AtomicU64,
 }
@@ -82,6 +86,7 @@ impl Queue {
             ready: SpinLock::new(VecDeque::new()),
             channels: SpinLock::new(None),
             dpc: SpinLock::new(None),
+            serving: AtomicU32::new(0),
             lent: AtomicU64::new(0),
             returned: AtomicU64::new(0),
         })?;
@@ -95,6 +100,14 @@ impl Queue {
     /// The processor that the queue's work is done on.
     pub fn processor(&self) -> Option<ProcessorNumber> {
         ProcessorNumber::from_index(self.index).ok()
+    }
+
+    /// Has the queue's packets handled on another processor. IRQL ≤ DISPATCH_LEVEL.
+    pub fn move_to(&self, processor: ProcessorNumber) -> Result<()> {
+        match &*self.dpc.lock() {
+            Some(dpc) => dpc.set_target(processor),
+            None => Ok(()),
+        }
     }
 
     /// Ends the DPC, and with it the circle of the two holding each other. PASSIVE_LEVEL.
@@ -181,10 +194,15 @@ impl Queue {
 
     /// Sends what waits.
     #[inline(never)]
-    fn pump(&self) {
+    pub fn pump(&self) {
         loop {
             let refused = {
                 let mut tx = self.tx.lock();
+                if self.index == 0 {
+                    self.common
+                        .mac
+                        .tell(|multicast| tx.push_multicast(multicast));
+                }
                 let refused = tx.pump();
                 if tx.publish() {
                     self.notify(|channels| channels.tx.as_ref().unwrap_or(&channels.rx));
@@ -287,8 +305,26 @@ impl Queue {
         }
     }
 
-    /// The DPC.
+    /// The DPC. One that was moved may begin on its new processor before it has ended on the old one, which then goes
+    /// round once more.
     fn serve(&self) {
+        if self.serving.fetch_add(1, Ordering::AcqRel) != 0 {
+            return;
+        }
+        let mut begun = 1;
+        loop {
+            self.turn();
+            match self
+                .serving
+                .compare_exchange(begun, 0, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return,
+                Err(meanwhile) => begun = meanwhile,
+            }
+        }
+    }
+
+    fn turn(&self) {
         for _ in 0..4 {
             let more = self.serve_tx() | self.serve_rx();
             // A ring that is broken has no more events.
@@ -311,7 +347,14 @@ impl Queue {
 
     #[inline(never)]
     fn serve_tx(&self) -> bool {
-        let polled = self.tx.lock().poll(BATCH);
+        let (polled, unheard) = {
+            let mut tx = self.tx.lock();
+            (tx.poll(BATCH), tx.refused_multicast())
+        };
+        if let Some(multicast) = unheard {
+            self.common.mac.refused(multicast);
+            self.common.wake.set();
+        }
         self.return_sent();
         self.pump();
         match polled {
@@ -357,9 +400,7 @@ impl Queue {
         let delivery = Delivery {
             queue: self.index,
             receiver: &self.rx,
-            mac: &self.common.mac,
-            statistics: &self.common.statistics,
-            fill_checksums: self.common.fill_checksums,
+            common: &self.common,
         };
         for _ in 0..BATCH {
             if self.ready.lock().len() > 1 {

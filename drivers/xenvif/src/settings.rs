@@ -44,6 +44,10 @@ pub struct Parameters {
     pub tx_gso: [bool; 2],
     /// Whether the backend may send large packets.
     pub rx_gso: [bool; 2],
+    /// Whether the backend may be asked to hash packets.
+    pub toeplitz: bool,
+    /// Whether the backend may be asked to filter multicast packets.
+    pub multicast_control: bool,
     /// Whether the client may be given large packets.
     pub allow_large: bool,
     /// Whether checksums that a sender left out are filled in for every client.
@@ -70,6 +74,8 @@ impl Parameters {
                 !is_set("ReceiverDisableIpVersion4Gso", 0),
                 !is_set("ReceiverDisableIpVersion6Gso", 0),
             ],
+            toeplitz: !is_set("FrontendDisableToeplitz", 0),
+            multicast_control: !is_set("TransmitterDisableMulticastControl", 0),
             allow_large: is_set("ReceiverAllowGsoPackets", 1),
             calculate_checksums: is_set("ReceiverCalculateChecksums", 1),
         }

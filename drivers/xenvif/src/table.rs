@@ -25,9 +25,9 @@ use pv_interfaces::{Boolean, Interface, Table, This};
 /// Entries of a ring.
 const ENTRIES: u32 = 256;
 /// Entries of the mapping from hashes to processors.
-const MAX_MAPPING: u32 = 128;
-/// Multicast addresses that a client may give.
-const MAX_MULTICAST: u32 = 4096;
+const MAX_MAPPING: usize = netfront::hash::MAX_MAPPING;
+/// Multicast addresses that a client may give: they are compared with each other at DISPATCH_LEVEL.
+const MAX_MULTICAST: u32 = 512;
 
 const fn table<C>(enable: Enable<C>) -> Vif_<C> {
     Vif_ {
@@ -195,16 +195,32 @@ unsafe extern "win64" fn query_ring_size(_: This, size: *mut u32) {
     unsafe { put(size, ENTRIES) };
 }
 
-/// Without a control ring the backend spreads packets as it likes, whatever the mapping.
 unsafe extern "win64" fn update_hash_mapping(
-    _: This,
+    this: This,
     mapping: *const ProcessorNumber,
     size: u32,
 ) -> i32 {
-    if mapping.is_null() || size > MAX_MAPPING {
+    let mut processors = [nt::processor::ProcessorNumber {
+        group: 0,
+        number: 0,
+    }; MAX_MAPPING];
+    let Some(processors) = processors
+        .get_mut(..size as usize)
+        .filter(|_| !mapping.is_null())
+    else {
         return NtStatus::INVALID_PARAMETER.0;
+    };
+    for (index, place) in processors.iter_mut().enumerate() {
+        // SAFETY: the caller gives as many as it says.
+        let ProcessorNumber { group, number, .. } = unsafe { mapping.wrapping_add(index).read() };
+        *place = nt::processor::ProcessorNumber { group, number };
     }
-    NtStatus::NOT_SUPPORTED.0
+    // SAFETY: see the top.
+    let outcome = match unsafe { frontend(this) } {
+        Some(frontend) => frontend.map_hash(processors),
+        None => Err(NtStatus::DEVICE_NOT_READY),
+    };
+    NtStatus::from(outcome).0
 }
 
 unsafe extern "win64" fn receiver_return_packet(this: This, cookie: *mut c_void) {
@@ -238,21 +254,49 @@ unsafe extern "win64" fn receiver_set_offload_options(this: This, options: Offlo
 /// No client of these versions needs room before a payload: packets are chains.
 unsafe extern "win64" fn receiver_set_backfill_size(_: This, _: u32) {}
 
-unsafe extern "win64" fn receiver_set_hash_algorithm(_: This, algorithm: u32) -> i32 {
-    let status = match algorithm {
-        HASH_ALGORITHM_NONE | HASH_ALGORITHM_UNSPECIFIED => NtStatus::SUCCESS,
-        HASH_ALGORITHM_TOEPLITZ => NtStatus::NOT_SUPPORTED,
-        _ => NtStatus::INVALID_PARAMETER,
+unsafe extern "win64" fn receiver_set_hash_algorithm(this: This, algorithm: u32) -> i32 {
+    let toeplitz = match algorithm {
+        HASH_ALGORITHM_NONE | HASH_ALGORITHM_UNSPECIFIED => false,
+        HASH_ALGORITHM_TOEPLITZ => true,
+        _ => return NtStatus::INVALID_PARAMETER.0,
     };
-    status.0
+    // SAFETY: see the top.
+    let outcome = match unsafe { frontend(this) } {
+        Some(frontend) => frontend.set_hash(toeplitz),
+        None => Err(NtStatus::DEVICE_NOT_READY),
+    };
+    NtStatus::from(outcome).0
 }
 
-unsafe extern "win64" fn receiver_query_hash_capabilities(_: This, _: *mut u32) -> i32 {
-    NtStatus::NOT_SUPPORTED.0
+unsafe extern "win64" fn receiver_query_hash_capabilities(this: This, types: *mut u32) -> i32 {
+    // SAFETY: see the top.
+    let offered = unsafe { frontend(this) }.and_then(|frontend| frontend.common.hash.offered());
+    match offered {
+        Some(offered) => {
+            // SAFETY: see the top.
+            unsafe { put(types, offered) };
+            NtStatus::SUCCESS.0
+        }
+        None => NtStatus::NOT_SUPPORTED.0,
+    }
 }
 
-unsafe extern "win64" fn receiver_update_hash_parameters(_: This, _: u32, _: *const u8) -> i32 {
-    NtStatus::NOT_SUPPORTED.0
+unsafe extern "win64" fn receiver_update_hash_parameters(
+    this: This,
+    types: u32,
+    key: *const u8,
+) -> i32 {
+    if key.is_null() {
+        return NtStatus::INVALID_PARAMETER.0;
+    }
+    // SAFETY: the caller gives a key of this length.
+    let key = unsafe { key.cast::<[u8; netfront::hash::KEY]>().read() };
+    // SAFETY: see the top.
+    let outcome = match unsafe { frontend(this) } {
+        Some(frontend) => frontend.tell_hash(frontend.common.hash.want_types(types, key)),
+        None => Err(NtStatus::DEVICE_NOT_READY),
+    };
+    NtStatus::from(outcome).0
 }
 
 unsafe extern "win64" fn transmitter_queue_packet(
@@ -280,13 +324,14 @@ unsafe extern "win64" fn transmitter_queue_packet(
         options,
         mss,
         tci,
-        hash: None,
+        hash: frontend.common.hash.for_backend(&hash),
         cookie: Cookie(cookie),
     };
     let count = frontend.active().len().max(1);
     let index = match hash.algorithm {
         _ if count == 1 => 0,
-        HASH_ALGORITHM_UNSPECIFIED | HASH_ALGORITHM_TOEPLITZ => hash.value as usize % count,
+        HASH_ALGORITHM_UNSPECIFIED => hash.value as usize % count,
+        HASH_ALGORITHM_TOEPLITZ => frontend.common.hash.queue(hash.value, count),
         _ => {
             // SAFETY: see the top.
             let flow = unsafe { spread(&packet) };
@@ -459,17 +504,14 @@ unsafe extern "win64" fn mac_set_multicast_addresses(
         let place = addresses.wrapping_add(index);
         // SAFETY: the caller gives as many as it says.
         let EthernetAddress(bytes) = unsafe { place.read() };
-        let [first, ..] = bytes;
-        if first & 1 == 0 {
-            return NtStatus::INVALID_PARAMETER.0;
-        }
         list.push(MacAddress(bytes));
     }
     // SAFETY: see the top.
     match unsafe { frontend(this) } {
         Some(frontend) => {
-            frontend.common.mac.set_multicast(list);
-            NtStatus::SUCCESS.0
+            let outcome = frontend.common.mac.set_multicast(&list);
+            frontend.common.wake.set();
+            NtStatus::from(outcome).0
         }
         None => NtStatus::DEVICE_NOT_READY.0,
     }
@@ -478,7 +520,12 @@ unsafe extern "win64" fn mac_set_multicast_addresses(
 unsafe extern "win64" fn mac_set_filter_level(this: This, class: u32, level: u32) -> i32 {
     // SAFETY: see the top.
     let outcome = match unsafe { frontend(this) } {
-        Some(frontend) => frontend.common.mac.set_level(class, level),
+        Some(frontend) => {
+            let outcome = frontend.common.mac.set_level(class, level);
+            // The backend may have to filter multicast packets, or no more.
+            frontend.common.wake.set();
+            outcome
+        }
         None => Err(NtStatus::DEVICE_NOT_READY),
     };
     NtStatus::from(outcome).0

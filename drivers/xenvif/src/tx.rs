@@ -8,7 +8,7 @@ use crate::grants::{Lender, Lent, RingPages};
 use crate::statistics::{Facts, Statistics};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use netfront::tx::{self, Outcome, Parts, Refusal, Tx};
+use netfront::tx::{self, Multicast, Outcome, Parts, Refusal, Tx};
 use netfront::{Checksum, Hash};
 use nt::mdl::Chain;
 use nt::sys::{MDL, PAGE_SIZE};
@@ -253,6 +253,16 @@ impl Transmitter {
         cookie.map(Done::dropped)
     }
 
+    /// Tells the backend of a multicast address; whether there was room.
+    pub fn push_multicast(&mut self, multicast: Multicast) -> bool {
+        self.engine.push_multicast(multicast).is_ok()
+    }
+
+    /// A multicast address that the backend did not take, since this was last asked.
+    pub fn refused_multicast(&mut self) -> Option<Multicast> {
+        self.engine.refused_multicast()
+    }
+
     /// Whether the backend has answered everything.
     pub fn is_idle(&self) -> bool {
         self.engine.is_empty()
@@ -334,7 +344,7 @@ impl Transmitter {
             facts: Facts::of(kind, &plan.layout, length as u32, gso.is_some()),
             payload: plan.layout.payload as u32,
         };
-        self.push(sent, &about, total)
+        self.push_packet(sent, &about, total)
     }
 
     /// Copies a packet to free pages, and zeros behind one that is too short: the pages, their number, the bytes.
@@ -395,7 +405,7 @@ impl Transmitter {
 
     /// Grants a packet's pages and puts it into the ring.
     #[inline(never)]
-    fn push(&mut self, sent: Sent, about: &tx::Packet, total: usize) -> Attempt {
+    fn push_packet(&mut self, sent: Sent, about: &tx::Packet, total: usize) -> Attempt {
         let mut parts: Parts<Lender> = Parts::default();
         let mut left = total;
         let mut outcome = Ok(());

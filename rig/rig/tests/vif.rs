@@ -1,11 +1,17 @@
 //! The shipped bus driver of network devices: devices that follow xenstore, what their drivers are offered, and what a
 //! suspension, a sleep and an emulated network card do to them. Nothing is left over at the end.
 
+#[path = "vif/hash.rs"]
+mod hash;
 #[path = "support/life.rs"]
 mod life;
+#[path = "vif/multicast.rs"]
+mod multicast;
 #[path = "support/nic.rs"]
 mod nic;
 mod support;
+#[path = "vif/tags.rs"]
+mod tags;
 #[path = "support/vif_client.rs"]
 mod vif_client;
 
@@ -245,7 +251,7 @@ fn exchange(machine: &Machine, nics: &Nics, client: &mut VifClient) -> Result<()
         bytes: tcp(1000, true),
         blank: true,
         validated: true,
-        gso: None,
+        ..Frame::default()
     };
     nics.send(dom0, 0, segment);
     until("a segment arrives", || client.count() == 1)?;
@@ -263,6 +269,7 @@ fn exchange(machine: &Machine, nics: &Nics, client: &mut VifClient) -> Result<()
             size: 1400,
             v6: false,
         }),
+        hash: None,
     };
     nics.send(dom0, 0, segment);
     // Eight segments, as the client takes no large ones.
@@ -533,9 +540,16 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
                 gso6: false,
                 checksums4: false,
                 checksums6: false,
+                control: false,
+                multicast: false,
             },
             9,
         )?,
+        "vif-version-8" => packets(&machine, Offer::default(), 8)?,
+        "vif-hash" => hash::spread(&machine)?,
+        "vif-no-control-ring" => hash::without_control_ring(&machine)?,
+        "vif-multicast" => multicast::groups(&machine)?,
+        "vif-tags" => tags::both_ways(&machine)?,
         "vif-address" => own_address(&machine)?,
         "vif-link" => link(&machine)?,
         "vif-eject" => eject(&machine)?,
@@ -602,6 +616,31 @@ fn frames_go_both_ways() {
 #[test]
 fn frames_go_through_a_backend_that_offers_nothing() {
     check("vif-plain-backend");
+}
+
+#[test]
+fn a_client_of_version_8_is_called_as_it_expects() {
+    check("vif-version-8");
+}
+
+#[test]
+fn packets_are_spread_by_the_hash_that_the_client_wants() {
+    check("vif-hash");
+}
+
+#[test]
+fn a_backend_without_a_control_ring_has_no_hash() {
+    check("vif-no-control-ring");
+}
+
+#[test]
+fn the_backend_passes_the_groups_that_the_client_wants() {
+    check("vif-multicast");
+}
+
+#[test]
+fn tags_are_put_in_and_taken_out() {
+    check("vif-tags");
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //!   Closed (6)          Closed (6); InitWait again once the frontend is back at 1, if `online`
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use xen_abi::xenbus::XenbusState;
@@ -17,6 +17,8 @@ use xen_model::dom0::Dom0;
 use xen_model::store::Store;
 use xen_model::{EventEnd, Xen};
 
+use super::control::Control;
+use super::multicast::Multicast;
 use super::queue::Queue;
 use super::ring::BackRing;
 use super::{Accepts, Frame, Offer, Traffic, Wire};
@@ -24,11 +26,16 @@ use super::{Accepts, Frame, Offer, Traffic, Wire};
 /// Frames that wait for a place in one queue's ring before no more are taken from the wire.
 const MOST_WAITING: usize = 64;
 
+/// What the token of a watch begins with whose key says whether the guest wants multicast packets filtered.
+pub(super) const FILTER: &str = "filter ";
+
 pub(super) struct Device {
     devid: u32,
     offer: Offer,
     state: XenbusState,
     queues: Vec<Queue>,
+    control: Option<Control>,
+    multicast: Multicast,
     /// What the guest takes; to be told to the wire.
     accepts: Option<Accepts>,
     /// Frames whose memory is used again.
@@ -45,6 +52,8 @@ impl Device {
             offer,
             state: XenbusState::Initialising,
             queues: Vec::new(),
+            control: None,
+            multicast: Multicast::default(),
             accepts: None,
             spare: Vec::new(),
             sent: Frame::default(),
@@ -57,6 +66,12 @@ impl Device {
             ("feature-gso-tcpv6", u32::from(offer.gso6)),
             ("feature-ipv6-csum-offload", u32::from(offer.checksums6)),
             ("feature-no-csum-offload", u32::from(!offer.checksums4)),
+            ("feature-ctrl-ring", u32::from(offer.control)),
+            ("feature-multicast-control", u32::from(offer.multicast)),
+            (
+                "feature-dynamic-multicast-control",
+                u32::from(offer.multicast),
+            ),
             ("feature-rx-copy", 1),
             ("feature-rx-flip", 0),
             ("feature-split-event-channels", u32::from(offer.split)),
@@ -74,6 +89,27 @@ impl Device {
 
     pub(super) fn frontend_path(&self) -> String {
         format!("{}/{}", super::FRONTENDS, self.devid)
+    }
+
+    /// The keys that are watched, with their tokens.
+    pub(super) fn watched(&self) -> [(String, String); 2] {
+        let (path, devid) = (self.frontend_path(), self.devid);
+        [
+            (format!("{path}/state"), devid.to_string()),
+            (filter_key(&path), format!("{FILTER}{devid}")),
+        ]
+    }
+
+    /// The guest wants multicast packets filtered, or no more.
+    pub(super) fn filter_changed(&mut self, dom0: &Dom0) {
+        let key = filter_key(&self.frontend_path());
+        let wanted = dom0.store().read_number(&key) == Some(1);
+        self.multicast.on = self.offer.multicast && wanted;
+    }
+
+    /// The groups that are passed, where there is a filter.
+    pub(super) fn groups(&self) -> Option<&BTreeSet<[u8; 6]>> {
+        self.multicast.on.then_some(&self.multicast.groups)
     }
 
     fn switch(&mut self, store: &mut Store, state: XenbusState) {
@@ -125,6 +161,10 @@ impl Device {
         for queue in self.queues.drain(..) {
             queue.close(xen);
         }
+        if let Some(control) = self.control.take() {
+            control.close(xen);
+        }
+        self.multicast.groups.clear();
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -170,7 +210,14 @@ impl Device {
             };
             told.push((tx, rx, ports));
         }
+        let control = match self.offer.control {
+            true => number("ctrl-ring-ref").zip(number("event-channel-ctrl")),
+            false => None,
+        };
         drop(store);
+        let control = control.map(|(ring, port)| Control::connect(dom0, ring, port, count));
+        self.control = control.transpose()?;
+        self.filter_changed(dom0);
         let xen = dom0.xen();
         let bind = |port: u32| -> Result<Arc<EventEnd>, String> {
             let end = xen.dom0_bind(Port(port), dom0.bell());
@@ -206,9 +253,9 @@ impl Device {
         if let Some(accepts) = self.accepts.take() {
             wire.connected(accepts);
         }
-        let mut worked = false;
+        let mut worked = self.control.as_mut().is_some_and(|it| it.serve(dom0));
         for queue in &mut self.queues {
-            worked |= queue.take_sent(dom0, &mut self.sent, wire);
+            worked |= queue.take_sent(dom0, &mut self.sent, &mut self.multicast, wire);
         }
         // Whoever has no room holds up all: the order of what waits is nobody's but the wire's.
         while self.have_room() {
@@ -218,7 +265,11 @@ impl Device {
                 break;
             }
             worked = true;
-            let queue = self.choose(&frame, wire);
+            if !self.multicast.passes(&frame.bytes) {
+                self.spare.push(frame);
+                continue;
+            }
+            let queue = self.choose(&mut frame, wire);
             self.queues[queue].waiting.push_back(frame);
             if self.queues[queue].waiting.len() >= MOST_WAITING {
                 self.give(dom0);
@@ -232,9 +283,12 @@ impl Device {
         queues.all(|queue| queue.broken || queue.waiting.len() < MOST_WAITING)
     }
 
-    /// The queue for a frame.
-    fn choose(&self, frame: &Frame, wire: &mut dyn Wire) -> usize {
-        wire.queue(frame, self.queues.len()) % self.queues.len()
+    /// The queue for a frame: the guest's choice, with the hash that it is by, or the wire's.
+    fn choose(&self, frame: &mut Frame, wire: &mut dyn Wire) -> usize {
+        let chosen = self.control.as_ref().and_then(|it| it.choose(&frame.bytes));
+        let (queue, hash) = chosen.unwrap_or_else(|| (wire.queue(frame, self.queues.len()), None));
+        frame.hash = hash;
+        queue % self.queues.len()
     }
 
     /// Puts what waits into the rings.
@@ -243,4 +297,9 @@ impl Device {
         let queues = self.queues.iter_mut();
         queues.fold(false, |worked, queue| queue.give(dom0, spare) | worked)
     }
+}
+
+/// Says whether the guest wants multicast packets filtered.
+fn filter_key(frontend: &str) -> String {
+    format!("{frontend}/request-multicast-control")
 }

@@ -7,8 +7,10 @@
 //! [`Netback`] is the driver in domain 0's loop; [`Nics`] is the handle the rig keeps. A wire is a Linux network stack
 //! behind a TAP device ([`TapWire`]), whatever else is attached, or the caller's hands ([`Nics::send`], [`Nics::take`]).
 
+mod control;
 mod device;
 mod hand;
+mod multicast;
 mod queue;
 mod ring;
 mod tap;
@@ -37,6 +39,10 @@ pub struct Offer {
     pub queues: u32,
     /// `feature-split-event-channels`.
     pub split: bool,
+    /// `feature-ctrl-ring`.
+    pub control: bool,
+    /// `feature-multicast-control`, `feature-dynamic-multicast-control`.
+    pub multicast: bool,
     /// `feature-gso-tcpv4`.
     pub gso4: bool,
     /// `feature-gso-tcpv6`.
@@ -52,6 +58,8 @@ impl Default for Offer {
         Self {
             queues: 4,
             split: true,
+            control: true,
+            multicast: true,
             gso4: true,
             gso6: true,
             checksums4: true,
@@ -69,6 +77,15 @@ pub struct Gso {
     pub v6: bool,
 }
 
+/// A frame's Toeplitz hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHash {
+    /// `HASH_TYPE_*`.
+    pub kind: u8,
+    /// The hash.
+    pub value: u32,
+}
+
 /// A frame, and what is said of it beside its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frame {
@@ -80,6 +97,8 @@ pub struct Frame {
     pub validated: bool,
     /// It is to be cut.
     pub gso: Option<Gso>,
+    /// Its hash, where the guest has asked for one.
+    pub hash: Option<FrameHash>,
 }
 
 /// What a guest takes, as its frontend says.
@@ -120,6 +139,8 @@ struct State {
     /// Of the interfaces that are not fed by hand.
     wires: BTreeMap<u32, Box<dyn Wire>>,
     traffic: BTreeMap<u32, Vec<Traffic>>,
+    /// The groups that interfaces pass, where they filter.
+    groups: BTreeMap<u32, BTreeSet<[u8; 6]>>,
 }
 
 /// What went through a queue.
@@ -170,6 +191,11 @@ impl Nics {
         self.lock().traffic.get(&devid).cloned().unwrap_or_default()
     }
 
+    /// The groups whose frames an interface passes; `None` where it passes all.
+    pub fn groups(&self, devid: u32) -> Option<BTreeSet<[u8; 6]>> {
+        self.lock().groups.get(&devid).cloned()
+    }
+
     /// Whether an interface is connected.
     pub fn is_connected(&self, devid: u32) -> bool {
         self.lock().connected.contains(&devid)
@@ -212,11 +238,9 @@ impl Netback {
         } else if state == XenbusState::Initialising && !self.devices.contains_key(&devid) {
             let offer = self.nics.lock().offer;
             let device = Device::new(devid, offer, dom0);
-            dom0.store().watch(
-                client,
-                &format!("{}/state", device.frontend_path()),
-                &devid.to_string(),
-            );
+            for (key, token) in device.watched() {
+                dom0.store().watch(client, &key, &token);
+            }
             self.devices.insert(devid, device);
         }
     }
@@ -224,11 +248,9 @@ impl Netback {
     fn remove(&mut self, dom0: &Dom0, client: ConnectionId, devid: u32) {
         if let Some(mut device) = self.devices.remove(&devid) {
             device.disconnect(dom0.xen());
-            dom0.store().unwatch(
-                client,
-                &format!("{}/state", device.frontend_path()),
-                &devid.to_string(),
-            );
+            for (key, token) in device.watched() {
+                dom0.store().unwatch(client, &key, &token);
+            }
         }
     }
 
@@ -248,6 +270,13 @@ impl Driver for Netback {
                 break;
             };
             worked = true;
+            let filter = event.token.strip_prefix(device::FILTER);
+            if let Some(devid) = filter.and_then(|devid| devid.parse().ok()) {
+                if let Some(device) = self.devices.get_mut(&devid) {
+                    device.filter_changed(dom0);
+                }
+                continue;
+            }
             if let Ok(devid) = event.token.parse::<u32>() {
                 let gone = self
                     .devices
@@ -273,6 +302,7 @@ impl Driver for Netback {
         }
         let state = &mut *self.nics.lock();
         state.connected.clear();
+        state.groups.clear();
         for (devid, device) in &mut self.devices {
             worked |= match state.wires.get_mut(devid) {
                 Some(wire) => device.serve(dom0, &mut **wire),
@@ -287,6 +317,9 @@ impl Driver for Netback {
             if device.is_connected() {
                 state.connected.insert(*devid);
                 state.traffic.insert(*devid, device.traffic());
+                if let Some(groups) = device.groups() {
+                    state.groups.insert(*devid, groups.clone());
+                }
             }
         }
         worked

@@ -9,11 +9,19 @@ use xen_abi::netif::*;
 use xen_model::dom0::Dom0;
 use xen_model::{Access, EventEnd, Xen};
 
+use super::multicast::Multicast;
 use super::ring::{BackRing, Overflow};
-use super::{Frame, Gso, Traffic, Wire};
+use super::{Frame, FrameHash, Gso, Traffic, Wire};
 
 /// Slots of a packet, extras included, that are taken.
 const MAX_SLOTS: u32 = NR_SLOTS_MIN as u32 + 4;
+
+/// A packet in the ring: its slots, its data requests, its extras.
+struct Taken {
+    slots: u32,
+    parts: Vec<TxRequest>,
+    extras: Vec<Extra>,
+}
 
 pub(super) struct Queue {
     pub(super) tx: BackRing<TX_WORDS>,
@@ -43,13 +51,14 @@ impl Queue {
         &mut self,
         dom0: &Dom0,
         frame: &mut Frame,
+        multicast: &mut Multicast,
         wire: &mut dyn Wire,
     ) -> bool {
         self.tx_end.take();
         if self.broken {
             return false;
         }
-        let taken = self.serve_tx(dom0.xen(), frame, wire);
+        let taken = self.serve_tx(dom0.xen(), frame, multicast, wire);
         if self.tx.publish() {
             dom0.xen().dom0_notify(&self.tx_end);
         }
@@ -89,6 +98,7 @@ impl Queue {
         &mut self,
         xen: &Xen,
         frame: &mut Frame,
+        multicast: &mut Multicast,
         wire: &mut dyn Wire,
     ) -> Result<bool, Overflow> {
         let mut worked = false;
@@ -100,38 +110,40 @@ impl Queue {
                 }
                 return Ok(worked);
             }
-            let Some((slots, ids)) = self.read_packet(ready, frame)? else {
+            let Some(taken) = self.read_packet(ready, frame)? else {
                 // The rest of the packet is still to come.
                 return Ok(worked | self.tx.rearm(ready));
             };
             worked = true;
-            let status = match gather(xen, &ids, &mut frame.bytes) {
+            let Taken {
+                slots,
+                parts,
+                extras,
+            } = taken;
+            let done = extras.iter().find_map(|extra| multicast.apply(extra));
+            let status = done.unwrap_or_else(|| match gather(xen, &parts, &mut frame.bytes) {
                 Some(()) => RSP_OKAY,
                 None => RSP_ERROR,
-            };
-            for id in ids.iter().map(|part| part.id) {
+            });
+            for id in parts.iter().map(|part| part.id) {
                 self.tx.respond(TxResponse { id, status }.to_words());
             }
-            for _ in ids.len() as u32..slots {
+            for _ in parts.len() as u32..slots {
                 let status = RSP_NULL;
                 self.tx.respond(TxResponse { id: 0, status }.to_words());
             }
             self.tx.consume(slots);
-            if status == RSP_OKAY {
+            if done.is_none() && status == RSP_OKAY {
                 self.traffic.sent += 1;
                 wire.transmit(frame);
             }
         }
     }
 
-    /// The packet at the head of the ring: what is said of it to `frame`; its slots, its data requests. `None` if it is
-    /// not whole.
-    fn read_packet(
-        &self,
-        ready: u32,
-        frame: &mut Frame,
-    ) -> Result<Option<(u32, Vec<TxRequest>)>, Overflow> {
-        frame.gso = None;
+    /// The packet at the head of the ring, and what is said of it to `frame`. `None` if it is not whole.
+    fn read_packet(&self, ready: u32, frame: &mut Frame) -> Result<Option<Taken>, Overflow> {
+        (frame.gso, frame.hash) = (None, None);
+        let mut extras = Vec::new();
         let first = TxRequest::from_words(&self.tx.peek(0));
         frame.blank = first.flags & TX_CSUM_BLANK != 0;
         frame.validated = first.flags & TX_DATA_VALIDATED != 0;
@@ -145,12 +157,18 @@ impl Queue {
                 return Ok(None);
             }
             let info = ExtraInfo::from_words(&self.tx.peek(slots));
-            if let Extra::Gso { size, kind, .. } = Extra::decode(info) {
-                frame.gso = Some(Gso {
-                    size,
-                    v6: kind == GSO_TYPE_TCPV6,
-                });
+            let meaning = Extra::decode(info);
+            match meaning {
+                Extra::Gso { size, kind, .. } => {
+                    frame.gso = Some(Gso {
+                        size,
+                        v6: kind == GSO_TYPE_TCPV6,
+                    });
+                }
+                Extra::Hash { kind, value, .. } => frame.hash = Some(FrameHash { kind, value }),
+                _ => {}
             }
+            extras.push(meaning);
             extra = info.flags & EXTRA_FLAG_MORE != 0;
             slots += 1;
         }
@@ -168,14 +186,18 @@ impl Queue {
             parts.push(TxRequest::from_words(&self.tx.peek(slots)));
             slots += 1;
         }
-        Ok(Some((slots, parts)))
+        Ok(Some(Taken {
+            slots,
+            parts,
+            extras,
+        }))
     }
 
     fn serve_rx(&mut self, xen: &Xen, spare: &mut Vec<Frame>) -> Result<bool, Overflow> {
         let mut worked = false;
         while let Some(frame) = self.waiting.front() {
             let slots = frame.bytes.len().div_ceil(PAGE_SIZE).max(1) as u32;
-            let needed = slots + u32::from(frame.gso.is_some());
+            let needed = slots + extras(frame).count() as u32;
             let ready = self.rx.ready()?;
             if ready < needed {
                 if self.rx.rearm(ready) {
@@ -220,7 +242,7 @@ impl Queue {
                 0
             };
             let first = match index {
-                0 if frame.gso.is_some() => flags | RX_EXTRA_INFO,
+                0 if extras(frame).next().is_some() => flags | RX_EXTRA_INFO,
                 0 => flags,
                 _ => 0,
             };
@@ -231,19 +253,12 @@ impl Queue {
                 status,
             };
             self.rx.respond(response.to_words());
-            if let (0, Some(gso)) = (index, frame.gso) {
-                let extra = Extra::Gso {
-                    size: gso.size,
-                    kind: if gso.v6 {
-                        GSO_TYPE_TCPV6
-                    } else {
-                        GSO_TYPE_TCPV4
-                    },
-                    features: 0,
-                };
+            let mut following = extras(frame).filter(|_| index == 0).peekable();
+            while let Some(extra) = following.next() {
                 // The slot of a request whose page is not used.
                 self.rx.consume(1);
-                self.rx.respond(extra.encode(false).to_words());
+                let more = following.peek().is_some();
+                self.rx.respond(extra.encode(more).to_words());
             }
         }
     }
@@ -275,4 +290,23 @@ fn gather(xen: &Xen, parts: &[TxRequest], bytes: &mut Vec<u8>) -> Option<()> {
         unsafe { ptr::copy_nonoverlapping(from, to.as_mut_ptr(), length) };
     }
     Some(())
+}
+
+/// What is said of a frame in extras.
+fn extras(frame: &Frame) -> impl Iterator<Item = Extra> {
+    let gso = frame.gso.map(|gso| Extra::Gso {
+        size: gso.size,
+        kind: if gso.v6 {
+            GSO_TYPE_TCPV6
+        } else {
+            GSO_TYPE_TCPV4
+        },
+        features: 0,
+    });
+    let hash = frame.hash.map(|hash| Extra::Hash {
+        kind: hash.kind,
+        algorithm: HASH_ALGORITHM_TOEPLITZ,
+        value: hash.value,
+    });
+    gso.into_iter().chain(hash)
 }

@@ -24,6 +24,18 @@ pub struct Received {
     pub flags: u32,
     pub mss: u16,
     pub tci: u16,
+    /// The queue that it came through.
+    pub index: u32,
+    pub hash: PacketHash,
+}
+
+/// What is said of frames that are sent.
+#[derive(Clone, Copy, Default)]
+pub struct About {
+    pub options: u16,
+    pub mss: u16,
+    pub tci: u16,
+    pub hash: PacketHash,
 }
 
 /// What the callback has seen.
@@ -77,7 +89,7 @@ impl Sent {
 }
 
 impl VifClient {
-    /// Asks a device for the interface, version 9 or 10, and acquires it.
+    /// Asks a device for the interface, and acquires it.
     pub fn open(instance: &str, version: u16) -> Result<Self, String> {
         let instance = instance.to_owned();
         let table = on_thread(move || query(&instance, version))?;
@@ -120,7 +132,9 @@ impl VifClient {
                 unsafe { (table.mac_set_filter_level)(this, class, FILTER_ALL) };
             }
             let callback = match table.header.version {
-                // SAFETY: the table is of version 9, whose method takes this callback; the two differ in nothing else.
+                // SAFETY: the table is of that version, whose method takes this callback; they differ in nothing else.
+                8 => unsafe { std::mem::transmute::<Variadic, CallbackV10>(callback_v8) },
+                // SAFETY: as above.
                 9 => unsafe { std::mem::transmute::<CallbackV9, CallbackV10>(callback_v9) },
                 _ => callback,
             };
@@ -164,6 +178,21 @@ impl VifClient {
         options: u16,
         mss: u16,
     ) -> Result<Vec<u8>, String> {
+        let about = About {
+            options,
+            mss,
+            ..About::default()
+        };
+        self.send_as(frames, piece, about)
+    }
+
+    /// The same, and says more of the frames.
+    pub fn send_as(
+        &mut self,
+        frames: Vec<Vec<u8>>,
+        piece: usize,
+        about: About,
+    ) -> Result<Vec<u8>, String> {
         let first = self.sent;
         let count = frames.len();
         self.sent += count;
@@ -172,7 +201,6 @@ impl VifClient {
             let last = frames.len().saturating_sub(1);
             for (index, frame) in frames.iter().enumerate() {
                 let chain = Chain::new(frame, piece);
-                let hash = PacketHash::default();
                 // SAFETY: the chain lives until the frame is back.
                 let status = unsafe {
                     (table.transmitter_queue_packet)(
@@ -180,10 +208,10 @@ impl VifClient {
                         chain.first.cast(),
                         0,
                         frame.len() as u32,
-                        OffloadOptions(options),
-                        mss,
-                        0,
-                        &hash,
+                        OffloadOptions(about.options),
+                        about.mss,
+                        about.tci,
+                        &about.hash,
                         (index < last).into(),
                         (first + index) as *mut c_void,
                     )
@@ -336,6 +364,57 @@ unsafe extern "win64" fn callback_v9(_: *mut c_void, kind: u32, parameters: *mut
     unsafe { called(kind, parameters) };
 }
 
+/// The callback of version 8 as the convention for x64 passes its arguments: each has a place of eight bytes, of which
+/// the unused halves are anything.
+type Variadic = unsafe extern "win64" fn(
+    *mut c_void,
+    u32,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+);
+
+#[rustfmt::skip]
+unsafe extern "win64" fn callback_v8(
+    _: *mut c_void, kind: u32, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64, h: u64, i: u64, j: u64, k: u64,
+) {
+    let mut parameters = match kind {
+        TYPE_RETURN_PACKET => ParametersV9 {
+            return_packet: ReturnPacket {
+                cookie: a as *mut c_void,
+                completion: b as *const CompletionInfo,
+            },
+        },
+        TYPE_QUEUE_PACKET => ParametersV9 {
+            queue_packet: QueuePacketV9 {
+                index: a as u32,
+                mdl: b as *mut Mdl,
+                offset: c as u32,
+                length: d as u32,
+                flags: ChecksumFlags(e as u32),
+                maximum_segment_size: f as u16,
+                tag_control_information: g as u16,
+                info: h as *const PacketInfo,
+                hash: i as *const PacketHash,
+                more: j as u8,
+                cookie: k as *mut c_void,
+            },
+        },
+        // SAFETY: a change of the link has no parameters.
+        _ => return unsafe { called(kind, std::ptr::null()) },
+    };
+    // SAFETY: the parameters of this kind.
+    unsafe { called(kind, &raw mut parameters) };
+}
+
 /// # Safety
 /// The provider's parameters, or null.
 unsafe fn called(kind: u32, parameters: *const ParametersV9) {
@@ -362,6 +441,9 @@ unsafe fn called(kind: u32, parameters: *const ParametersV9) {
                     flags: packet.flags.0,
                     mss: packet.maximum_segment_size,
                     tci: packet.tag_control_information,
+                    index: packet.index,
+                    // SAFETY: the packet is not given back yet.
+                    hash: unsafe { *packet.hash },
                 });
                 (seen.table, packet.cookie)
             }
