@@ -5,7 +5,8 @@
 
 use crate::layout::Layout;
 use crate::{
-    base, csq, device, interrupt, irp, ke, mm, ndis, pci, pnp, power, registry, resources, storport,
+    base, csq, device, interrupt, irp, ke, mm, ndis, netio, pci, pnp, power, registry, resources,
+    storport,
 };
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -131,6 +132,16 @@ fn all_layouts() -> impl Iterator<Item = &'static Layout> {
     .flatten()
 }
 
+/// netio's structures are those of user mode, whose headers do not go with the kernel's.
+fn netio_program() -> String {
+    let mut program = String::from(
+        "#define NTDDI_VERSION 0x0A000000\n#define _WIN32_WINNT 0x0A00\n#include <stddef.h>\n\
+         #include <winsock2.h>\n#include <ws2ipdef.h>\n#include <iphlpapi.h>\n#include <netioapi.h>\n",
+    );
+    state(&mut program, netio::LAYOUTS.iter());
+    program
+}
+
 fn c_program() -> String {
     let mut program = String::from(
         "#define NT_PROCESSOR_GROUPS\n#define NTDDI_VERSION 0x0A000000\n#define _WIN32_WINNT 0x0A00\n\
@@ -152,7 +163,13 @@ fn c_program() -> String {
     program.push_str(
         "#define _WS2IPDEF_\ntypedef int SOCKADDR_INET;\n#include <ifdef.h>\n#include <ntddndis.h>\n",
     );
-    for layout in all_layouts() {
+    state(&mut program, all_layouts());
+    program
+}
+
+/// Writes what is stated of layouts.
+fn state(program: &mut String, layouts: impl Iterator<Item = &'static Layout>) {
+    for layout in layouts {
         if UNKNOWN_TO_ORACLE
             .iter()
             .map(|(name, _)| name)
@@ -183,11 +200,20 @@ fn c_program() -> String {
             );
         }
     }
-    program
 }
 
 #[test]
 fn layouts_agree_with_the_ddk_headers_of_mingw_w64() {
+    compile(&c_program());
+}
+
+#[test]
+fn layouts_of_netio_agree_with_the_headers_of_mingw_w64() {
+    compile(&netio_program());
+}
+
+/// Has a C compiler look at what is stated.
+fn compile(program: &str) {
     let child = Command::new(COMPILER)
         .args([
             "-fsyntax-only",
@@ -209,7 +235,6 @@ fn layouts_agree_with_the_ddk_headers_of_mingw_w64() {
             return;
         }
     };
-    let program = c_program();
     let written = child
         .stdin
         .take()

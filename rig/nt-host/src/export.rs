@@ -61,6 +61,7 @@ macro_rules! exports {
 pub(crate) fn tables() -> impl Iterator<Item = &'static [Export]> {
     [
         crate::cm::zw::EXPORTS,
+        crate::cng::EXPORTS,
         crate::dbg::print::EXPORTS,
         crate::ex::callback::EXPORTS,
         crate::ex::event::EXPORTS,
@@ -102,6 +103,7 @@ pub(crate) fn tables() -> impl Iterator<Item = &'static [Export]> {
         crate::mm::hotplug::EXPORTS,
         crate::mm::mdl::EXPORTS,
         crate::mm::pool::EXPORTS,
+        crate::netio::EXPORTS,
         crate::ob::EXPORTS,
         crate::ob::handle::EXPORTS,
         crate::pnp::device_interface::EXPORTS,

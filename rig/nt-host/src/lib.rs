@@ -21,6 +21,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod cm;
+pub mod cng;
 pub mod dbg;
 pub mod ex;
 pub mod export;
@@ -30,6 +31,7 @@ pub mod inf;
 pub mod io;
 pub mod ke;
 pub mod mm;
+pub mod netio;
 pub mod ob;
 pub mod pe;
 pub mod place;

@@ -5,10 +5,12 @@
 
 mod hal;
 mod ndis;
+mod netio;
 mod ntoskrnl;
 mod storport;
 
 pub use hal::*;
 pub use ndis::*;
+pub use netio::*;
 pub use ntoskrnl::*;
 pub use storport::*;

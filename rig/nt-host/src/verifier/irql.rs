@@ -110,15 +110,17 @@ pub static ROWS: &[Row] = &[
     Row {
         range: up_to(PASSIVE_LEVEL),
         names: "
-            DbgSetDebugFilterState ExCreateCallback ExDeleteResourceLite ExInitializeResourceLite
-            IoConnectInterruptEx IoCreateNotificationEvent IoCreateSymbolicLink IoCreateSynchronizationEvent
+            CancelMibChangeNotify2 DbgSetDebugFilterState ExCreateCallback ExDeleteResourceLite ExInitializeResourceLite
+            FreeMibTable GetIfTable2
+            GetUnicastIpAddressTable IoConnectInterruptEx IoCreateNotificationEvent IoCreateSymbolicLink IoCreateSynchronizationEvent
             IoDeleteSymbolicLink IoDetachDevice IoDisconnectInterruptEx IoGetDeviceInterfaces
             IoGetDeviceObjectPointer IoGetDeviceProperty IoInitializeRemoveLockEx IoOpenDeviceInterfaceRegistryKey
             IoOpenDeviceRegistryKey IoOpenDriverRegistryKey IoRegisterDeviceInterface IoRegisterPlugPlayNotification
             IoRegisterShutdownNotification IoReleaseRemoveLockAndWaitEx IoSetDeviceInterfaceState
             IoUnregisterPlugPlayNotification IoUnregisterPlugPlayNotificationEx IoUnregisterShutdownNotification
             IoWMIRegistrationControl IoWMISuggestInstanceName KeFlushQueuedDpcs KeSetPriorityThread
-            MmAddPhysicalMemory MmGetPhysicalMemoryRanges MmGetSystemRoutineAddress ObReferenceObjectByHandle
+            MmAddPhysicalMemory MmGetPhysicalMemoryRanges MmGetSystemRoutineAddress NotifyUnicastIpAddressChange
+            ObReferenceObjectByHandle
             PsCreateSystemThread PsGetVersion PsRemoveLoadImageNotifyRoutine PsSetCreateProcessNotifyRoutine
             PsSetLoadImageNotifyRoutine PsTerminateSystemThread RtlAnsiStringToUnicodeString
             RtlAppendUnicodeStringToString RtlAppendUnicodeToString RtlCompareString RtlCompareUnicodeString

@@ -18,6 +18,7 @@ use crate::ex::{callback, image, processor};
 use crate::io::work;
 use crate::ke::{bugcheck_callback, dpc, interrupt, thread, timer};
 use crate::mm::{address, mdl, pool};
+use crate::netio;
 use crate::ob::{self, handle};
 use crate::pe::modules::{self, Module};
 use crate::sync::Mutex;
@@ -110,6 +111,7 @@ fn code_of(module: &Module, image: Range<usize>) -> Vec<String> {
         ("a bug check callback", bugcheck_callback::take_of(&image)),
         ("a callback of a callback object", callback::take_of(&image)),
         ("a callback for loaded images", image::take_of(&image)),
+        ("a callback for IP addresses", netio::take_of(&image)),
         ("a callback for processors", processor::take_of(&image)),
     ];
     for (what, routines) in callbacks {
