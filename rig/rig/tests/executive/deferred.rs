@@ -121,7 +121,9 @@ fn a_periodic_timer_fires_until_it_is_cancelled() {
         // SAFETY: timer and DPC are leaked.
         let was_set = unsafe { timer::KeSetTimerEx(timer, -(5 * MILLISECOND as i64), 5, dpc) };
         assert_eq!(was_set, 0);
-        wait::delay(52 * MILLISECOND);
+        while seen.lock().unwrap().len() < 5 {
+            wait::delay(MILLISECOND);
+        }
         // SAFETY: the timer is leaked.
         assert_eq!(unsafe { timer::KeCancelTimer(timer) }, TRUE);
         dpc::KeFlushQueuedDpcs();
@@ -129,7 +131,6 @@ fn a_periodic_timer_fires_until_it_is_cancelled() {
         wait::delay(20 * MILLISECOND);
         (while_set, seen.lock().unwrap().len())
     });
-    assert!((5..=10).contains(&counts.0), "{} times", counts.0);
     assert_eq!(counts.0, counts.1);
 }
 
@@ -248,7 +249,7 @@ fn an_inter_processor_call_runs_on_every_cpu_even_under_spin_locks() {
         let result = unsafe { ipi::KeIpiGenericCall(mark, 41) };
         // SAFETY: held since above.
         unsafe { spinlock::KeReleaseSpinLock(lock.as_ptr(), old) };
-        assert!(inside.wait(Timeout::after(5000 * MILLISECOND)));
+        assert!(inside.wait(Timeout::after(60_000 * MILLISECOND)));
         result
     });
     assert_eq!((result, RAN.load(Ordering::Acquire)), (42, (1 << CPUS) - 1));
