@@ -16,6 +16,7 @@ pub mod logger;
 #[cfg(test)]
 mod memory_disk;
 pub mod nbd;
+pub mod nic;
 pub mod packages;
 pub mod placement;
 pub mod platform;

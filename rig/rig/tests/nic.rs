@@ -1,0 +1,176 @@
+//! Two ordinary Linux network stacks through the shipped network drivers. Without the right to make network namespaces
+//! there is nothing to test, which is said.
+
+#[path = "support/life.rs"]
+mod life;
+#[path = "support/nic.rs"]
+mod nic;
+mod support;
+#[allow(dead_code, reason = "tests of the interface itself use the rest of it")]
+#[path = "support/vif_client.rs"]
+mod vif_client;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use backends::block::BlockConfig;
+use backends::net::{Netback, TapWire};
+use life::{suspend, until};
+use rig::boot::{self, Machine, Plan};
+use rig::image::Claim;
+use rig::nic::ends::End;
+use rig::nic::probe::{self, Until};
+use rig::packages::Packages;
+use support::{check, dist};
+use tap::vnet::Header;
+use vif_client::VifClient;
+use xen_model::Resume;
+use xen_model::toolstack::{GuestSpec, VifSpec};
+
+/// The device of interface 0.
+const DEVICE: &str = r"XENVIF\VEN_XP&DEV_NET\0";
+/// As long as frames of the card can be.
+const MTU: u32 = 1500;
+
+/// The peer's stack; `None`, and it is said, where there can be none.
+fn peer() -> Option<End> {
+    match End::peer(MTU) {
+        Ok(end) => Some(end),
+        Err(error) => {
+            eprintln!("SKIPPED: {error}");
+            None
+        }
+    }
+}
+
+/// Passes frames between a stack and a client of the VIF interface until `stop`.
+fn bridge(windows: &End, client: &mut VifClient, stop: &AtomicBool) -> Result<(), String> {
+    let tap = windows.tap();
+    let plain = Header::default();
+    let mut buffer = vec![0; 1 << 17];
+    while !stop.load(Ordering::Relaxed) {
+        let mut frames = Vec::new();
+        let text = |error: std::io::Error| error.to_string();
+        while frames.len() < 32
+            && let Some((_, length)) = tap.read(&mut buffer).map_err(text)?
+        {
+            frames.push(buffer[..length].to_vec());
+        }
+        let received = client.take();
+        let idle = frames.is_empty() && received.is_empty();
+        if !frames.is_empty() {
+            client.send(frames, 4096, 0, 0)?;
+        }
+        for frame in received {
+            tap.write(&plain, &[&frame.bytes]).map_err(text)?;
+        }
+        if idle {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    Ok(())
+}
+
+/// Two stacks over xenvif.sys alone: the one above it does without offloads, the peer has all of them.
+fn without_ndis(machine: &Machine) -> Result<(), String> {
+    let Some(peer) = peer() else { return Ok(()) };
+    nic::bind();
+    let (driver, nics) = Netback::new();
+    let dom0 = machine.dom0();
+    dom0.add_driver(Box::new(driver));
+    let wire = TapWire::new(Arc::clone(peer.tap()), dom0.bell(), Box::new(|_| ()));
+    nics.attach(0, Box::new(wire.map_err(|error| error.to_string())?));
+    let spec = VifSpec::new(0);
+    let mac = spec.mac;
+    dom0.attach_vif(spec);
+    until("it is connected", || nics.is_connected(0))?;
+    let mut client = VifClient::open(DEVICE, 10)?;
+    client.enable(0)?;
+    let windows = End::windows(mac, MTU).map_err(|error| error.to_string())?;
+    let stop = AtomicBool::new(false);
+    let result = thread::scope(|scope| {
+        let bridge = scope.spawn(|| bridge(&windows, &mut client, &stop));
+        let talked = talk(machine, &windows, &peer);
+        stop.store(true, Ordering::Relaxed);
+        let bridged = bridge.join().map_err(|_| "the bridge panicked".to_owned());
+        talked.and(bridged?)
+    });
+    let traffic = nics.traffic(0);
+    client.disable();
+    client.release();
+    dom0.detach_vif(0);
+    dom0.finish_vif_detach(0, true);
+    until("the device goes", || {
+        machine.devices().iter().all(|row| row.instance != DEVICE)
+    })?;
+    result?;
+    match traffic
+        .iter()
+        .any(|queue| queue.sent > 0 && queue.received > 0)
+    {
+        true => Ok(()),
+        false => Err(format!("the queues carried {traffic:?}")),
+    }
+}
+
+/// What any two stacks can do with each other, before and after a migration.
+fn talk(machine: &Machine, windows: &End, peer: &End) -> Result<(), String> {
+    let text = |error: std::io::Error| error.to_string();
+    for round in 0..2 {
+        for (from, to) in [(windows, peer), (peer, windows)] {
+            for address in to.addresses() {
+                for bytes in [0, 56, 1472, 20_000] {
+                    let ping = probe::ping(from, address, bytes, 2).map_err(text)?;
+                    if ping.answered == 0 {
+                        return Err(format!("round {round}: no answer with {bytes} bytes"));
+                    }
+                }
+                let until = Until::Bytes(3 << 20);
+                probe::transfer(from, to, address, until, true).map_err(text)?;
+            }
+        }
+        if round == 0 {
+            suspend(machine, Resume::Restored)?;
+        }
+    }
+    Ok(())
+}
+
+fn case(name: &str, image: &Path) -> Result<(), String> {
+    let packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
+    let machine = boot::boot(Plan {
+        cpus: 2,
+        memory_mib: 128,
+        packages: &packages,
+        trace: None,
+        seed: None,
+        images: vec![Claim::new(image).map_err(|error| error.to_string())?],
+        guest: GuestSpec::default(),
+        configure: &|_: u32, _: &mut BlockConfig| {},
+    })
+    .map_err(|error| error.to_string())?;
+    match name {
+        "nic-without-ndis" => without_ndis(&machine)?,
+        _ => return Err(format!("no case {name}")),
+    }
+    let findings = machine.shut_down();
+    match findings.is_empty() {
+        true => Ok(()),
+        false => Err(findings.join("\n")),
+    }
+}
+
+/// Not a test of its own: what each test runs in a process.
+#[test]
+#[ignore = "run by the other tests"]
+fn child() {
+    support::child(case);
+}
+
+#[test]
+fn two_stacks_talk_through_the_bus_driver_alone() {
+    check("nic-without-ndis");
+}
