@@ -1,6 +1,7 @@
 //! Two ordinary Linux network stacks through the shipped network drivers. Without the right to make network namespaces
 //! there is nothing to test, which is said.
 
+#[allow(dead_code, reason = "other tests let the machine sleep")]
 #[path = "support/life.rs"]
 mod life;
 #[path = "support/nic.rs"]

@@ -36,8 +36,13 @@ fn word(frame: &[u8], at: usize) -> Option<u16> {
 }
 
 impl Layout {
-    /// Of a frame that carries IP and is long enough for its headers.
+    /// Of a frame that carries IP and is as long as that says.
     pub fn of(frame: &[u8]) -> Option<Self> {
+        Self::within(frame, frame.len())
+    }
+
+    /// Of a frame of so many bytes, of which the first are there, IP's headers among them.
+    pub fn within(frame: &[u8], length: usize) -> Option<Self> {
         let mut at = 12;
         let mut kind = word(frame, at)?;
         while matches!(kind, 0x8100 | 0x88A8) {
@@ -46,18 +51,18 @@ impl Layout {
         }
         let network = at + 2;
         match kind {
-            0x0800 => Self::v4(frame, network),
-            0x86DD => Self::v6(frame, network),
+            0x0800 => Self::v4(frame, network, length),
+            0x86DD => Self::v6(frame, network, length),
             _ => None,
         }
     }
 
-    fn v4(frame: &[u8], network: usize) -> Option<Self> {
+    fn v4(frame: &[u8], network: usize, length: usize) -> Option<Self> {
         let first = *frame.get(network)?;
         let header = usize::from(first & 0xF) * 4;
         let total = usize::from(word(frame, network + 2)?);
         let end = network + total;
-        if first >> 4 != 4 || header < 20 || total < header || end > frame.len() {
+        if first >> 4 != 4 || header < 20 || total < header || end > length {
             return None;
         }
         // More fragments, or an offset.
@@ -66,15 +71,18 @@ impl Layout {
             v6: false,
             network,
             addresses: network + 12..network + 20,
-            protocol: whole.then(|| frame[network + 9]),
+            protocol: match whole {
+                true => Some(*frame.get(network + 9)?),
+                false => None,
+            },
             transport: network + header,
             end,
         })
     }
 
-    fn v6(frame: &[u8], network: usize) -> Option<Self> {
+    fn v6(frame: &[u8], network: usize, length: usize) -> Option<Self> {
         let end = network + 40 + usize::from(word(frame, network + 4)?);
-        if frame.get(network)? >> 4 != 6 || end > frame.len() {
+        if frame.get(network)? >> 4 != 6 || end > length {
             return None;
         }
         let mut next = *frame.get(network + 6)?;
@@ -83,9 +91,9 @@ impl Layout {
             if !EXTENSIONS.contains(&next) {
                 break;
             }
-            let length = usize::from(*frame.get(transport + 1)?) * 8 + 8;
+            let bytes = usize::from(*frame.get(transport + 1)?) * 8 + 8;
             next = frame[transport];
-            transport += length;
+            transport += bytes;
             if transport > end {
                 return None;
             }
@@ -123,11 +131,16 @@ impl Layout {
         }
     }
 
-    /// The sum of the pseudo header.
-    fn pseudo(&self, frame: &[u8]) -> u32 {
+    /// The sum of the pseudo header, the addresses being in `frame`.
+    pub fn pseudo(&self, frame: &[u8]) -> u32 {
         let length = (self.end - self.transport) as u32;
-        let start = u32::from(self.protocol.unwrap_or(0)) + (length >> 16) + (length & 0xFFFF);
-        sum(&frame[self.addresses.clone()], start)
+        sum(&length.to_be_bytes(), self.pseudo_without_length(frame))
+    }
+
+    /// The same as if the length were 0.
+    pub fn pseudo_without_length(&self, frame: &[u8]) -> u32 {
+        let addresses = frame.get(self.addresses.clone()).unwrap_or_default();
+        sum(addresses, self.protocol.unwrap_or(0).into())
     }
 
     /// Whether the checksum of TCP or UDP is right. UDP over IPv4 may have none.

@@ -7,4 +7,5 @@
 
 pub mod capture;
 pub mod ends;
+pub mod offload;
 pub mod probe;
