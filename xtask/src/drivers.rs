@@ -40,6 +40,10 @@ pub(crate) const DRIVERS: &[Driver] = &[
         name: "xenvif",
         has_inf: true,
     },
+    Driver {
+        name: "xennet",
+        has_inf: true,
+    },
 ];
 
 /// Where the finished drivers are.

@@ -312,7 +312,14 @@ fn unit() -> Result<Report> {
         }
     }
     // Of the kernel interface, what has no kernel below it.
-    command.args(["--package", "nt-sys", "--package", "nt", "--package", "ndis"]);
+    command.args([
+        "--package",
+        "nt-sys",
+        "--package",
+        "nt",
+        "--package",
+        "ndis",
+    ]);
     command.args(["--package", "driver-build", "--package", "xtask"]);
     process::run("unit", &mut command).map(Report::of_harness)
 }

@@ -25,6 +25,8 @@ mod attributes;
 #[cfg(windows)]
 mod configuration;
 #[cfg(windows)]
+mod dma;
+#[cfg(windows)]
 mod miniport;
 #[cfg(windows)]
 mod oid;
@@ -38,7 +40,8 @@ pub use {
     adapter::{Adapter, DeviceObjects, LinkState},
     attributes::{General, RegistrationFlags, Scale},
     configuration::Configuration,
-    miniport::{Driver, Halt, Miniport, Pause, register, runtime_version},
+    dma::ScatterGather,
+    miniport::{Halt, Miniport, Pause, register, runtime_version},
     oid::{Kind, OidRequest},
     receive::{Pool, ReceiveChain, ReceiveList, Returned},
     send::{CancelId, Frame, Frames, SendList, Sends, Share},

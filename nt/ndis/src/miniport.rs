@@ -5,7 +5,6 @@ use crate::{
     Adapter, CancelId, NdisStatus, OidRequest, RegistrationFlags, Returned, Sends, attributes,
 };
 use alloc::boxed::Box;
-use core::marker::PhantomData;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use nt::{NtStatus, Result};
 use nt_sys::imports::{
@@ -90,20 +89,7 @@ pub fn runtime_version() -> u32 {
     unsafe { NdisGetVersion() }
 }
 
-/// The driver, registered with NDIS.
-#[derive(Clone, Copy, Debug)]
-pub struct Driver<M> {
-    _miniport: PhantomData<M>,
-}
-
-impl<M: Miniport> Driver<M> {
-    /// The versions it was registered with.
-    pub fn version(&self) -> Version {
-        Version::of(runtime_version())
-    }
-}
-
-/// Registers the driver. `driver_version` is major and minor of the driver's own.
+/// Registers the driver; `driver_version` is major and minor of its own. What goes with the version it was registered as.
 ///
 /// # Safety
 /// `driver` and `registry_path` are those of the DriverEntry that runs, and this is called once.
@@ -111,7 +97,7 @@ pub unsafe fn register<M: Miniport>(
     driver: *mut DRIVER_OBJECT,
     registry_path: *mut UNICODE_STRING,
     driver_version: (u8, u8),
-) -> Result<Driver<M>> {
+) -> Result<Version> {
     let version = Version::of(runtime_version());
     let mut characteristics = NDIS_MINIPORT_DRIVER_CHARACTERISTICS {
         Header: version
@@ -153,9 +139,7 @@ pub unsafe fn register<M: Miniport>(
         )
     })?;
     DRIVER.store(handle, Ordering::Release);
-    Ok(Driver {
-        _miniport: PhantomData,
-    })
+    Ok(version)
 }
 
 /// The adapter behind a context.

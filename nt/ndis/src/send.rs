@@ -225,6 +225,11 @@ impl Share {
         unsafe { AtomicU32::from_ptr(place) }
     }
 
+    /// Whose list it is.
+    pub fn adapter(&self) -> Adapter {
+        self.adapter
+    }
+
     /// One more share.
     pub fn another(&self) -> Share {
         self.count().fetch_add(1, Ordering::Relaxed);
