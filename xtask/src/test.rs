@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::{
-    breaker, drivers, end_to_end, image,
+    breaker, drivers, end_to_end, fuzz, image,
     process::{self, Outcome},
     reproduce, rig, selftest,
     toolchain::{Toolchain, root},
@@ -138,6 +138,11 @@ const STAGES: &[Stage] = &[
         name: "unit",
         what: "unit, property and rig tests",
         run: unit,
+    },
+    Stage {
+        name: "fuzz",
+        what: "any bytes as frames, as a network backend's acts, as requests to an adapter, a minute each",
+        run: fuzz,
     },
     Stage {
         name: "images",
@@ -322,6 +327,25 @@ fn unit() -> Result<Report> {
     ]);
     command.args(["--package", "driver-build", "--package", "xtask"]);
     process::run("unit", &mut command).map(Report::of_harness)
+}
+
+fn fuzz() -> Result<Report> {
+    let Some(found) = fuzz::stage()? else {
+        return Ok(Report {
+            passed: 0,
+            failed: 0,
+            text: "SKIPPED: there is no g++".to_owned(),
+        });
+    };
+    let failures: Vec<_> = found
+        .iter()
+        .filter_map(|target| target.failure.as_deref())
+        .collect();
+    Ok(Report {
+        passed: found.len() - failures.len(),
+        failed: failures.len(),
+        text: failures.join("\n"),
+    })
 }
 
 fn build() -> Result<Report> {
