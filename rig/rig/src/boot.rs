@@ -244,7 +244,7 @@ pub fn start(plan: Plan, director: Option<&'static Director>) -> Result<Machine,
     nt_host::init(
         machine,
         nt_host::Config {
-            exports: storport_host::exports().to_vec(),
+            exports: exports(),
             shortage: faults.map(|director| director as &dyn Shortage),
             hypervisor: Some(hypervisor),
             ..nt_host::Config::default()
@@ -312,6 +312,13 @@ fn enter(world: &'static World, dom0: &Arc<Dom0>) -> io::Result<()> {
         }
     };
     world.add(None, Some(Box::new(Work(Arc::clone(dom0)))), Box::new(body))
+}
+
+/// What the port drivers export beside the executive: storport.sys and ndis.sys.
+pub fn exports() -> Vec<&'static [nt_host::Export]> {
+    let mut exports = storport_host::exports().to_vec();
+    exports.extend(ndis_host::exports());
+    exports
 }
 
 /// Hands the packages to the PnP manager.

@@ -21,6 +21,7 @@ pub mod packages;
 pub mod placement;
 pub mod platform;
 pub mod port_disk;
+pub mod port_nic;
 pub mod recorder;
 pub mod report;
 pub mod rules;

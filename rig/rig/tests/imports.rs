@@ -25,7 +25,7 @@ fn start() {
         shut_down: Box::new(|_| {}),
     };
     let config = nt_host::Config {
-        exports: storport_host::exports().to_vec(),
+        exports: rig::boot::exports(),
         ..nt_host::Config::default()
     };
     nt_host::init(Linux::new(settings).unwrap().leak(), config);

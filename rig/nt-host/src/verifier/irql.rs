@@ -110,26 +110,30 @@ pub static ROWS: &[Row] = &[
     Row {
         range: up_to(PASSIVE_LEVEL),
         names: "
-            CancelMibChangeNotify2 DbgSetDebugFilterState ExCreateCallback ExDeleteResourceLite ExInitializeResourceLite
-            FreeMibTable GetIfTable2
-            GetUnicastIpAddressTable IoConnectInterruptEx IoCreateNotificationEvent IoCreateSymbolicLink IoCreateSynchronizationEvent
-            IoDeleteSymbolicLink IoDetachDevice IoDisconnectInterruptEx IoGetDeviceInterfaces
-            IoGetDeviceObjectPointer IoGetDeviceProperty IoInitializeRemoveLockEx IoOpenDeviceInterfaceRegistryKey
-            IoOpenDeviceRegistryKey IoOpenDriverRegistryKey IoRegisterDeviceInterface IoRegisterPlugPlayNotification
+            CancelMibChangeNotify2 DbgSetDebugFilterState ExCreateCallback ExDeleteResourceLite
+            ExInitializeResourceLite FreeMibTable GetIfTable2 GetUnicastIpAddressTable IoConnectInterruptEx
+            IoCreateNotificationEvent IoCreateSymbolicLink IoCreateSynchronizationEvent IoDeleteSymbolicLink
+            IoDetachDevice IoDisconnectInterruptEx IoGetDeviceInterfaces IoGetDeviceObjectPointer
+            IoGetDeviceProperty IoInitializeRemoveLockEx IoOpenDeviceInterfaceRegistryKey IoOpenDeviceRegistryKey
+            IoOpenDriverRegistryKey IoRegisterDeviceInterface IoRegisterPlugPlayNotification
             IoRegisterShutdownNotification IoReleaseRemoveLockAndWaitEx IoSetDeviceInterfaceState
             IoUnregisterPlugPlayNotification IoUnregisterPlugPlayNotificationEx IoUnregisterShutdownNotification
             IoWMIRegistrationControl IoWMISuggestInstanceName KeFlushQueuedDpcs KeSetPriorityThread
-            MmAddPhysicalMemory MmGetPhysicalMemoryRanges MmGetSystemRoutineAddress NotifyUnicastIpAddressChange
-            ObReferenceObjectByHandle
-            PsCreateSystemThread PsGetVersion PsRemoveLoadImageNotifyRoutine PsSetCreateProcessNotifyRoutine
-            PsSetLoadImageNotifyRoutine PsTerminateSystemThread RtlAnsiStringToUnicodeString
-            RtlAppendUnicodeStringToString RtlAppendUnicodeToString RtlCompareString RtlCompareUnicodeString
-            RtlEqualString RtlEqualUnicodeString RtlFreeAnsiString RtlFreeUnicodeString RtlGUIDFromString
-            RtlGetVersion RtlIntegerToUnicodeString RtlQueryModuleInformation RtlQueryRegistryValues
-            RtlStringFromGUID RtlUnicodeStringToAnsiString RtlUnicodeStringToInteger RtlUpcaseUnicodeChar
-            RtlUpcaseUnicodeString RtlVerifyVersionInfo StorPortGetUncachedExtension StorPortInitialize ZwClose
-            ZwCreateKey ZwDeleteKey ZwDeleteValueKey ZwEnumerateKey ZwEnumerateValueKey ZwFlushKey ZwOpenKey
-            ZwOpenKeyEx ZwQueryKey ZwQuerySystemInformation ZwQueryValueKey ZwSetValueKey",
+            MmAddPhysicalMemory MmGetPhysicalMemoryRanges MmGetSystemRoutineAddress NdisAllocateTimerObject
+            NdisCloseConfiguration NdisFreeTimerObject NdisMAllocateSharedMemory NdisMDeregisterMiniportDriver
+            NdisMDeregisterScatterGatherDma NdisMFreeSharedMemory NdisMRegisterMiniportDriver
+            NdisMRegisterScatterGatherDma NdisMSetMiniportAttributes NdisMSleep NdisOpenConfigurationEx
+            NdisReadConfiguration NdisReadNetworkAddress NdisWaitEvent NdisWriteConfiguration
+            NotifyUnicastIpAddressChange ObReferenceObjectByHandle PsCreateSystemThread PsGetVersion
+            PsRemoveLoadImageNotifyRoutine PsSetCreateProcessNotifyRoutine PsSetLoadImageNotifyRoutine
+            PsTerminateSystemThread RtlAnsiStringToUnicodeString RtlAppendUnicodeStringToString
+            RtlAppendUnicodeToString RtlCompareString RtlCompareUnicodeString RtlEqualString RtlEqualUnicodeString
+            RtlFreeAnsiString RtlFreeUnicodeString RtlGUIDFromString RtlGetVersion RtlIntegerToUnicodeString
+            RtlQueryModuleInformation RtlQueryRegistryValues RtlStringFromGUID RtlUnicodeStringToAnsiString
+            RtlUnicodeStringToInteger RtlUpcaseUnicodeChar RtlUpcaseUnicodeString RtlVerifyVersionInfo
+            StorPortGetUncachedExtension StorPortInitialize ZwClose ZwCreateKey ZwDeleteKey ZwDeleteValueKey
+            ZwEnumerateKey ZwEnumerateValueKey ZwFlushKey ZwOpenKey ZwOpenKeyEx ZwQueryKey ZwQuerySystemInformation
+            ZwQueryValueKey ZwSetValueKey",
     },
     // APC_LEVEL or below.
     Row {
@@ -165,16 +169,26 @@ pub static ROWS: &[Row] = &[
             KeSetTimerEx KeWaitForMultipleObjects KeWaitForSingleObject MmAllocateContiguousMemory
             MmBuildMdlForNonPagedPool MmFreeContiguousMemory MmIsAddressValid MmMapIoSpace MmMapIoSpaceEx
             MmMapLockedPagesSpecifyCache MmProbeAndLockPages MmProtectMdlSystemAddress MmUnlockPages MmUnmapIoSpace
-            MmUnmapLockedPages ObDereferenceObjectDeferDelete ObReferenceObjectByPointer ObfDereferenceObject
-            ObfReferenceObject PoCallDriver PoRequestPowerIrp PoSetPowerState PoStartNextPowerIrp RtlCopyString
-            RtlCopyUnicodeString StorPortGetScatterGatherList WmiFireEvent",
+            MmUnmapLockedPages NdisAdvanceNetBufferDataStart NdisAdvanceNetBufferListDataStart
+            NdisAllocateIoWorkItem NdisAllocateMdl NdisAllocateMemoryWithTag NdisAllocateMemoryWithTagPriority
+            NdisAllocateNetBuffer NdisAllocateNetBufferAndNetBufferList NdisAllocateNetBufferList
+            NdisAllocateNetBufferListPool NdisAllocateNetBufferMdlAndData NdisAllocateNetBufferPool
+            NdisCancelTimerObject NdisCopyFromNetBufferToNetBuffer NdisFreeIoWorkItem NdisFreeMdl NdisFreeMemory
+            NdisFreeNetBuffer NdisFreeNetBufferList NdisFreeNetBufferListPool NdisFreeNetBufferPool
+            NdisGetDataBuffer NdisMGetDeviceProperty NdisMIndicateReceiveNetBufferLists NdisMIndicateStatusEx
+            NdisMOidRequestComplete NdisMPauseComplete NdisMRestartComplete NdisMSendNetBufferListsComplete
+            NdisQueueIoWorkItem NdisResetEvent NdisRetreatNetBufferDataStart NdisRetreatNetBufferListDataStart
+            NdisSetEvent NdisSetTimerObject NdisWriteErrorLogEntry ObDereferenceObjectDeferDelete
+            ObReferenceObjectByPointer ObfDereferenceObject ObfReferenceObject PoCallDriver PoRequestPowerIrp
+            PoSetPowerState PoStartNextPowerIrp RtlCopyString RtlCopyUnicodeString StorPortGetScatterGatherList
+            WmiFireEvent",
     },
     // Exactly DISPATCH_LEVEL.
     Row {
         range: Range { lowest: DISPATCH_LEVEL, highest: DISPATCH_LEVEL },
         names: "
             ExReleaseSpinLockExclusive ExReleaseSpinLockShared IoReleaseCancelSpinLock
-            KeReleaseInStackQueuedSpinLock KeReleaseSpinLock",
+            KeReleaseInStackQueuedSpinLock KeReleaseSpinLock NdisMAllocateNetBufferSGList NdisMFreeNetBufferSGList",
     },
     // DISPATCH_LEVEL or above.
     Row {
@@ -211,11 +225,12 @@ pub static ROWS: &[Row] = &[
             KeReadStateEvent KeReadStateMutex KeReadStateSemaphore KeReadStateTimer KeRegisterBugCheckCallback
             KeRegisterBugCheckReasonCallback KeReleaseInterruptSpinLock KeRemoveQueueDpc KeSetImportanceDpc
             KeSetTargetProcessorDpc KeSetTargetProcessorDpcEx KeStallExecutionProcessor KeSynchronizeExecution
-            KeTestSpinLock KfRaiseIrql MmGetPhysicalAddress MmSizeOfMdl PsGetCurrentProcess PsGetCurrentProcessId PsGetCurrentThreadId
-            PsGetProcessImageFileName RtlCaptureContext RtlCaptureStackBackTrace RtlCompareMemory RtlInitAnsiString
-            RtlInitString RtlInitUnicodeString RtlLookupFunctionEntry RtlPcToFileHeader RtlRaiseException
-            RtlTimeFieldsToTime RtlTimeToTimeFields RtlUnwind RtlUnwindEx RtlVirtualUnwind
-            StorPortAllocateRegistryBuffer StorPortBusy StorPortCompleteRequest
+            KeTestSpinLock KfRaiseIrql MmGetPhysicalAddress MmSizeOfMdl NdisGetCurrentSystemTime
+            NdisGetSystemUpTimeEx NdisGetVersion NdisInitializeEvent PsGetCurrentProcess PsGetCurrentProcessId
+            PsGetCurrentThreadId PsGetProcessImageFileName RtlCaptureContext RtlCaptureStackBackTrace
+            RtlCompareMemory RtlInitAnsiString RtlInitString RtlInitUnicodeString RtlLookupFunctionEntry
+            RtlPcToFileHeader RtlRaiseException RtlTimeFieldsToTime RtlTimeToTimeFields RtlUnwind RtlUnwindEx
+            RtlVirtualUnwind StorPortAllocateRegistryBuffer StorPortBusy StorPortCompleteRequest
             StorPortConvertUlongToPhysicalAddress StorPortDebugPrint StorPortDeviceBusy StorPortDeviceReady
             StorPortExtendedFunction StorPortFreeDeviceBase StorPortFreeRegistryBuffer StorPortGetBusData
             StorPortGetDeviceBase StorPortGetLogicalUnit StorPortGetPhysicalAddress StorPortGetVirtualAddress
@@ -225,13 +240,13 @@ pub static ROWS: &[Row] = &[
             StorPortRegistryRead StorPortRegistryWrite StorPortResume StorPortResumeDevice
             StorPortSetBusDataByOffset StorPortSetDeviceQueueDepth StorPortStallExecution StorPortSynchronizeAccess
             StorPortValidateRange StorPortWritePortUchar StorPortWritePortUlong StorPortWritePortUshort
-            StorPortWriteRegisterUchar StorPortWriteRegisterUlong StorPortWriteRegisterUshort
-            __C_specific_handler __chkstk _local_unwind _snprintf _snwprintf _stricmp _strnicmp _vsnprintf
-            _vsnwprintf _wcsicmp _wcsnicmp atoi isalnum isalpha isdigit islower isprint isspace isupper isxdigit
-            memcmp memcpy memcpy_s memmove memmove_s memset sprintf sprintf_s strcat strchr strcmp strcpy strlen
-            strncmp strncpy strnlen strrchr strstr strtol strtoul swprintf swprintf_s tolower toupper towlower
-            towupper vDbgPrintEx vDbgPrintExWithPrefix vsprintf_s vswprintf_s wcscat wcschr wcscmp wcscpy wcslen
-            wcsncmp wcsncpy wcsnlen wcsrchr wcsstr",
+            StorPortWriteRegisterUchar StorPortWriteRegisterUlong StorPortWriteRegisterUshort __C_specific_handler
+            __chkstk _local_unwind _snprintf _snwprintf _stricmp _strnicmp _vsnprintf _vsnwprintf _wcsicmp _wcsnicmp
+            atoi isalnum isalpha isdigit islower isprint isspace isupper isxdigit memcmp memcpy memcpy_s memmove
+            memmove_s memset sprintf sprintf_s strcat strchr strcmp strcpy strlen strncmp strncpy strnlen strrchr
+            strstr strtol strtoul swprintf swprintf_s tolower toupper towlower towupper vDbgPrintEx
+            vDbgPrintExWithPrefix vsprintf_s vswprintf_s wcscat wcschr wcscmp wcscpy wcslen wcsncmp wcsncpy wcsnlen
+            wcsrchr wcsstr",
     },
 ];
 

@@ -262,6 +262,64 @@ rules! {
         ExtensionInvalid "extension-invalid" 0xc4
             "what a miniport passes as its device extension is none"
     }
+    "NDIS" {
+        NdisHandle "ndis-handle" 0xc4
+            "what a miniport passes as a handle of NDIS is none, or was closed"
+        NdisHeader "ndis-header" 0xc4
+            "a structure that a miniport passes to NDIS has a wrong type, revision or size"
+        NdisAttributes "ndis-attributes" 0xc4
+            "a miniport says of an adapter or a pool what cannot be, or says it too late or not at all"
+        NdisRegistered "ndis-registered" 0xc4
+            "a miniport is unloaded and stays registered"
+        NdisHandlerIrql "ndis-handler-irql" 0xc4
+            "a miniport's handler returns at another IRQL than it was called at"
+        NdisState "ndis-state" 0xc4
+            "a miniport ends a pause or restart that is not under way, never ends one, or returns what a handler must not"
+        NdisHalted "ndis-halted" 0xc4
+            "a miniport moves frames or indicates a status for an adapter that is halted"
+        NdisLeak "ndis-leak" 0xc4
+            "an adapter is halted, or its driver unloaded, and leaves a configuration, timer, work item or DMA registration"
+        NblInvalid "nbl-invalid" 0xc4
+            "what a miniport passes as a NET_BUFFER_LIST or NET_BUFFER is none, or was freed"
+        NblCompletedTwice "nbl-completed-twice" 0xc4
+            "a miniport completes a NET_BUFFER_LIST twice, or one that it was not given to send"
+        NblStatus "nbl-status" 0xc4
+            "a miniport completes a NET_BUFFER_LIST without having set its status"
+        NblChanged "nbl-changed" 0xc4
+            "a NET_BUFFER_LIST that was sent, its NET_BUFFERs or MDLs come back changed"
+        NblFlags "nbl-flags" 0xc4
+            "flags of a completion or indication do not exist, or say DISPATCH_LEVEL below it"
+        NblLost "nbl-lost" 0xc4
+            "a miniport keeps a NET_BUFFER_LIST that it was given to send"
+        NblIndicatedTwice "nbl-indicated-twice" 0xc4
+            "a miniport indicates a NET_BUFFER_LIST that it does not have"
+        NblMalformed "nbl-malformed" 0xc4
+            "a received NET_BUFFER_LIST contradicts itself: its number, source, MDLs, lengths or checksums"
+        NblHash "nbl-hash" 0xc4
+            "a received frame's hash is wrong, of a type that the frame is not, or was not asked for"
+        NblFreedInUse "nbl-freed-in-use" 0xc4
+            "a miniport frees a NET_BUFFER_LIST that is above NDIS, or not its own"
+        NblTouched "nbl-touched" 0xc4
+            "a miniport writes a NET_BUFFER_LIST after it was freed, or changes it while it is indicated"
+        NblAtPause "nbl-at-pause" 0xc4
+            "a miniport completes its pause and has NET_BUFFER_LISTs indicated that have not come back"
+        ReceivePaused "receive-paused" 0xc4
+            "a miniport indicates frames while it is paused"
+        NblPoolLeak "nbl-pool-leak" 0xc4
+            "a pool is freed before what came from it, or left behind by an adapter or driver"
+        OidCompletedTwice "oid-completed-twice" 0xc4
+            "a miniport completes an OID request twice, or one that it does not have"
+        OidPending "oid-pending" 0xc4
+            "a miniport completes an OID request with NDIS_STATUS_PENDING"
+        OidLost "oid-lost" 0xc4
+            "a miniport never completes an OID request"
+        OidLength "oid-length" 0xc4
+            "a miniport writes beyond an OID request's buffer, or says so"
+        StatusMalformed "status-malformed" 0xc4
+            "a status indication has a wrong source, size or content"
+        StatisticsMalformed "statistics-malformed" 0xc4
+            "a miniport answers OID_GEN_STATISTICS with another structure than NDIS_STATISTICS_INFO"
+    }
 }
 
 impl Rule {

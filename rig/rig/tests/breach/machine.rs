@@ -56,7 +56,7 @@ pub fn play(case: &str) -> ! {
     dom0.build_guest(GuestSpec::default());
     let machine = linux.leak();
     let config = nt_host::Config {
-        exports: storport_host::exports().to_vec(),
+        exports: boot::exports(),
         hypervisor: Some(hypervisor::of(&xen)),
         ..nt_host::Config::default()
     };
