@@ -21,10 +21,11 @@ use xen_lab::{
     image::{self, Image},
     job::{self, Job, Tier},
     machine::{Accelerator, Boot, Event, Machine},
+    qemu::{self, Qemu},
     session::{self, End, Limits, Measured, Session, Verdict},
 };
 
-pub(crate) use xen_lab::machine::QEMU;
+pub(crate) use xen_lab::qemu::NAME as QEMU;
 
 use crate::{
     process::{self, spinner},
@@ -34,6 +35,9 @@ use crate::{
 
 /// Silence on both serial lines that counts as a hang: a quiet machine needs 10 s at most, a loaded one three times that.
 const SILENCE: Duration = Duration::from_secs(150);
+
+/// The variable that names a QEMU to be used as it is.
+pub(crate) const CHOSEN: &str = "WINPV_QEMU";
 
 /// The start of Xen and domain 0, on a loaded machine.
 const START: Duration = Duration::from_secs(240);
@@ -126,6 +130,7 @@ pub(crate) fn cache() -> PathBuf {
 
 /// The run, its logs, and what stops it.
 struct Lab {
+    qemu: Qemu,
     image: Image,
     logs: PathBuf,
     accelerator: Accelerator,
@@ -238,8 +243,13 @@ fn run_jobs(options: &Options, chosen: &[(&Job, Tier)]) -> Result<Outcome> {
     let bar = spinner("xen");
     let stop = Arc::new(AtomicBool::new(false));
     // First what can be refused quickly: packages, space.
-    let image = image::get(&cache(), &|step| bar.set_message(format!("xen: {step}")))
-        .context("making Xen's image")?;
+    let progress = |step: &str| bar.set_message(format!("xen: {step}"));
+    let chosen_qemu = env::var_os(CHOSEN).map(PathBuf::from);
+    let qemu = qemu::get(chosen_qemu, &cache(), &|step| {
+        bar.println(format!("xen: {step}"))
+    })
+    .context("looking for QEMU")?;
+    let image = image::get(&cache(), &progress).context("making Xen's image")?;
     bar.set_message("xen: the drivers and the guest kernel");
     crate::drivers::build()?;
     let kernels = xen_guest::build()?;
@@ -261,6 +271,7 @@ fn run_jobs(options: &Options, chosen: &[(&Job, Tier)]) -> Result<Outcome> {
         fs::remove_dir_all(&logs).with_context(|| format!("cannot clear {}", logs.display()))?;
     }
     let lab = Lab {
+        qemu,
         image,
         logs,
         accelerator: if options.kvm {
@@ -281,16 +292,15 @@ fn run_jobs(options: &Options, chosen: &[(&Job, Tier)]) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let (alone, domains): (Vec<_>, Vec<_>) =
         chosen.iter().partition(|(_, tier)| *tier == Tier::Xen);
-    let say = |step: &str| bar.set_message(format!("xen: {step}"));
     if !options.shell {
         for (job, _) in alone {
-            outcome.verdicts.push(lab.alone(job, &guest, &say)?);
+            outcome.verdicts.push(lab.alone(job, &guest, &progress)?);
         }
     }
     if options.shell || !domains.is_empty() {
         let jobs = if options.shell { &[] } else { &domains[..] };
         let added = archive::for_jobs(&guest, peer.as_ref(), jobs, options.shell || options.keep)?;
-        lab.domains(&added, jobs, &mut outcome, &say)?;
+        lab.domains(&added, jobs, &mut outcome, &progress)?;
     }
     lab.report(&outcome.verdicts)?;
     bar.finish_and_clear();
@@ -340,6 +350,7 @@ impl Lab {
         };
         let began = Instant::now();
         let machine = Machine::start(
+            &self.qemu,
             &self.image.xen(),
             &boot,
             self.accelerator,
@@ -433,6 +444,7 @@ impl Lab {
         };
         say("starting Xen");
         let machine = Machine::start(
+            &self.qemu,
             &self.image.xen(),
             &boot,
             self.accelerator,
@@ -454,7 +466,10 @@ impl Lab {
                 print!("{}", session::table(&verdicts).0);
                 self.report(&verdicts)?;
                 if !self.stop.load(Ordering::Relaxed) {
-                    say("asking Xen where it stands");
+                    say("asking QEMU and Xen where they stand");
+                    if let Err(error) = machine.ask_qemu(&folder) {
+                        say(&format!("{error:#}"));
+                    }
                     machine.ask_xen();
                 }
                 return Err(error);

@@ -163,7 +163,7 @@ pub fn get(cache: &Path, say: &dyn Fn(&str)) -> Result<Image> {
 }
 
 /// Makes `folder` under another name and gives it its name when `make` has succeeded; otherwise nothing is left.
-fn build_whole(folder: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(crate) fn build_whole(folder: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let part = folder.with_extension(format!("part{}", process::id()));
     fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
     let made = make(&part);
@@ -196,14 +196,16 @@ fn sweep(cache: &Path) {
             .and_then(|time| SystemTime::now().duration_since(time).ok())
             .unwrap_or_default();
         let hours = if name.contains(".part") { 1 } else { 24 * 30 };
-        if name.starts_with("xen-") && age > Duration::from_secs(hours * 3600) {
+        if (name.starts_with("xen-") || name.starts_with("qemu-"))
+            && age > Duration::from_secs(hours * 3600)
+        {
             // Somebody else's leftover: if it stays, it only takes space.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-fn enough_space(folder: &Path, wanted: u64) -> Result<()> {
+pub(crate) fn enough_space(folder: &Path, wanted: u64) -> Result<()> {
     let state = rustix::fs::statvfs(folder)
         .with_context(|| format!("cannot look at {}", folder.display()))?;
     let free = state.f_bavail.saturating_mul(state.f_frsize);

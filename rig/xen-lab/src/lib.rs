@@ -15,4 +15,5 @@ pub mod image;
 pub mod job;
 pub mod machine;
 pub mod packages;
+pub mod qemu;
 pub mod session;

@@ -27,8 +27,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-/// QEMU's program.
-pub const QEMU: &str = "qemu-system-x86_64";
+use crate::qemu::Qemu;
 
 /// Domain 0's word for: what follows is a shell's.
 const SHELL: &str = "@shell";
@@ -89,13 +88,15 @@ pub struct Machine {
     pub events: Receiver<Event>,
     /// QEMU's own messages.
     errors: PathBuf,
-    _folder: TempDir,
+    /// Of its sockets.
+    folder: TempDir,
 }
 
 impl Machine {
     /// Starts it; what com1 and com2 bring is kept in console.log and dom0.log in `logs`. After the marker `@shell`, com2
     /// goes to standard output as it comes, until a line `@done`. `stop` ends the wait for QEMU.
     pub fn start(
+        qemu: &Qemu,
         xen: &Path,
         boot: &Boot,
         accelerator: Accelerator,
@@ -114,7 +115,7 @@ impl Machine {
         let stderr =
             File::create(&errors).with_context(|| format!("cannot write {}", errors.display()))?;
         let roots = boot.files(folder.path())?;
-        let mut command = command(xen, boot, &roots, accelerator, folder.path());
+        let mut command = command(qemu, xen, boot, &roots, accelerator, folder.path());
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -151,13 +152,33 @@ impl Machine {
             com2,
             events,
             errors,
-            _folder: folder,
+            folder,
         })
     }
 
     /// Domain 0's serial line.
     pub fn com2(&self) -> &UnixStream {
         &self.com2
+    }
+
+    /// Writes down what QEMU knows of its processors and their interrupts, in `logs`/qemu-state.txt. This tells a Xen that
+    /// waits from a processor that does not run, or has an interrupt that it does not take.
+    pub fn ask_qemu(&self, logs: &Path) -> Result<()> {
+        const QUESTIONS: &[u8] =
+            b"info cpus\ninfo registers -a\ninfo lapic 0\ninfo lapic 1\ninfo pic\ninfo irq\n";
+        let path = logs.join("qemu-state.txt");
+        let mut file =
+            File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut monitor = UnixStream::connect(self.folder.path().join("monitor"))
+            .context("QEMU's monitor does not answer")?;
+        monitor.set_read_timeout(Some(Duration::from_secs(3)))?;
+        monitor.write_all(QUESTIONS)?;
+        // The monitor stays open: its silence is the end of its answers.
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = monitor.read(&mut bytes) {
+            file.write_all(&bytes[..count])?;
+        }
+        Ok(())
     }
 
     /// Has Xen write down what its processors, domains and event channels are at, for a run that stands still. It takes some
@@ -213,6 +234,7 @@ impl Boot {
 }
 
 fn command(
+    qemu: &Qemu,
     xen: &Path,
     boot: &Boot,
     root: &Path,
@@ -221,7 +243,12 @@ fn command(
 ) -> Command {
     // setpriv: when we are killed, the kernel kills QEMU.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", QEMU]);
+    command
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(&qemu.program);
+    for folder in &qemu.firmware {
+        command.arg("-L").arg(folder);
+    }
     command.args(["-display", "none", "-no-reboot", "-nodefaults"]);
     for name in ["com1", "com2"] {
         let path = sockets.join(name);
@@ -231,6 +258,10 @@ fn command(
             .arg("-serial")
             .arg(format!("chardev:{name}"));
     }
+    let monitor = sockets.join("monitor");
+    command
+        .arg("-monitor")
+        .arg(format!("unix:{},server=on,wait=off", monitor.display()));
     match accelerator {
         // SMAP: a PV domain 0 crashes on QEMU 7.2's. AVX and XSAVE: with them, programs of domain 0 were seen to end with
         // damaged memory. RDTSCP: Xen cannot emulate it here, and Linux in a domain uses it.
@@ -365,10 +396,11 @@ fn end(child: &mut Child) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::qemu;
 
     #[test]
     fn a_machine_whose_kernel_is_not_there_ends_with_qemus_words() -> Result<()> {
-        if Command::new(QEMU).arg("--version").output().is_err() {
+        if Command::new(qemu::NAME).arg("--version").output().is_err() {
             // `./x xen` has a message for it; here there is nothing to start.
             return Ok(());
         }
@@ -378,7 +410,12 @@ mod tests {
             kernel: nothing.clone(),
             module: nothing.clone(),
         };
+        let qemu = Qemu {
+            program: qemu::NAME.into(),
+            firmware: Vec::new(),
+        };
         let machine = Machine::start(
+            &qemu,
             &nothing,
             &boot,
             Accelerator::Tcg,

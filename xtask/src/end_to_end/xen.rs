@@ -50,6 +50,11 @@ fn command(folder: &Folder, programs: &Path) -> Result<Command> {
         .args(["xen", "hello", "--logs"])
         .arg(folder.path("logs"))
         .env("PATH", env::join_paths(all)?);
+    // One that fails, or hangs, is not asked for its version.
+    let qemu = programs.join(xen::QEMU);
+    if qemu.exists() {
+        command.env(xen::CHOSEN, qemu);
+    }
     Ok(command)
 }
 
