@@ -123,6 +123,7 @@ impl Miniport for Adapter {
         let configuration = Configuration::open(handle)?;
         let settings = Settings::read(|keyword| configuration.integer(keyword));
         let oids = Oids::new(&settings, &vif);
+        let longest = settings.maximum_frame(vif.mac_query_maximum_frame_size());
         nt::info!("VIF version {}", vif.version());
         Ok(try_box(Adapter {
             handle,
@@ -130,7 +131,7 @@ impl Miniport for Adapter {
             settings,
             offers,
             life: Life::new()?,
-            sender: Sender::new(),
+            sender: Sender::new(longest)?,
             receiver: Receiver::new(handle)?,
             oids,
             dma: SpinLock::new(None),

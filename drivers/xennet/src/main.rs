@@ -20,6 +20,7 @@ mod life;
 mod oid;
 mod presence;
 mod receive;
+mod segment;
 mod send;
 mod vif;
 

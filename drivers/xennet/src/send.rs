@@ -2,17 +2,19 @@
 //!
 //! ```text
 //!   NDIS ─list─▶ wishes: what is asked, and is allowed ─▶ a packet for each frame, each with a share of the list
+//!                                                          └ of a large datagram, for each piece of it (segment)
 //!        ◀─ complete ── the last share ◀── packets come back, in any order, on any processor
 //! ```
 //!
-//! The frames' MDLs are the packets': nothing is copied here. A list is looked at before the one in front of it is
+//! The frames' MDLs are the packets': nothing but large datagrams is copied here. A list is looked at before the one in front of it is
 //! handed over, so that the interface is told rightly whether more follows.
 
+use crate::segment::{Cut, Cutter, Piece};
 use crate::vif::{Outgoing, Vif};
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ndis::sys::*;
-use ndis::{NdisStatus, SendList, Sends, Share};
+use ndis::{Frame, NdisStatus, SendList, Sends, Share};
 use nt::{Irql, RaisedIrql};
 use oid::Tasks;
 use oid::vlan::{OutOfBand, Tagging};
@@ -42,7 +44,10 @@ pub struct Rules {
 #[derive(Clone, Copy, Debug)]
 struct Wishes {
     options: OffloadOptions,
+    /// Of a large send that the interface has cut.
     mss: u16,
+    /// Of a large datagram that is cut here, with the offloads that are on.
+    cut: Option<(u16, Tasks)>,
     tci: u16,
     hash: PacketHash,
 }
@@ -53,15 +58,17 @@ pub struct Sender {
     open: AtomicBool,
     /// Lists of NDIS' that are here.
     owned: AtomicU64,
+    cutter: Cutter,
 }
 
 impl Sender {
-    /// One that lets nothing through yet.
-    pub const fn new() -> Sender {
-        Sender {
+    /// One that lets nothing through yet; frames have `longest` bytes at most.
+    pub fn new(longest: u32) -> Result<Sender, NdisStatus> {
+        Ok(Sender {
             open: AtomicBool::new(false),
             owned: AtomicU64::new(0),
-        }
+            cutter: Cutter::new(longest)?,
+        })
     }
 
     /// Lets frames through.
@@ -114,30 +121,89 @@ impl Sender {
         let whole = list.divide();
         let mut frames = whole.frames().peekable();
         while let Some(frame) = frames.next() {
-            let share = whole.another();
-            let adapter = share.adapter();
-            let cookie = share.into_raw();
-            let packet = Outgoing {
-                mdl: frame.mdl(),
-                offset: frame.offset(),
-                length: frame.length(),
-                options: wishes.options,
-                mss: wishes.mss,
-                tci: wishes.tci,
-                hash: wishes.hash,
-                more: follows || frames.peek().is_some(),
-                cookie,
-            };
-            // SAFETY: NDIS leaves the MDLs as they are until the list is completed, which the share holds up.
-            if let Err(status) = unsafe { vif.transmitter_queue_packet(&packet) } {
-                // SAFETY: the interface did not take the packet, so the cookie is still ours.
-                if let Some(share) = unsafe { Share::from_raw(cookie, adapter) } {
-                    self.end(share, Err(status.into()));
+            let more = follows || frames.peek().is_some();
+            let outcome = match wishes.cut {
+                None => self.hand_over_frame(&whole, &frame, wishes, more, vif),
+                Some((mss, tasks)) => {
+                    self.hand_over_pieces(&whole, &frame, wishes, (mss, tasks), more, vif)
                 }
+            };
+            if let Err(status) = outcome {
+                self.end(whole.another(), Err(status));
                 break;
             }
         }
         self.end(whole, Ok(0));
+    }
+
+    fn hand_over_frame(
+        &self,
+        whole: &Share,
+        frame: &Frame<'_>,
+        wishes: &Wishes,
+        more: bool,
+        vif: &Vif,
+    ) -> Result<(), NdisStatus> {
+        let cookie = whole.another().into_raw();
+        let packet = Outgoing {
+            mdl: frame.mdl(),
+            offset: frame.offset(),
+            length: frame.length(),
+            options: wishes.options,
+            mss: wishes.mss,
+            tci: wishes.tci,
+            hash: wishes.hash,
+            more,
+            cookie,
+        };
+        // SAFETY: NDIS leaves the MDLs as they are until the list is completed, which the share holds up.
+        let taken = unsafe { vif.transmitter_queue_packet(&packet) };
+        taken.map_err(|status| {
+            // SAFETY: the interface did not take the packet, so the cookie is still ours.
+            let share = unsafe { Share::from_raw(cookie, whole.adapter()) };
+            self.end_all(share, Err(status.into()));
+            status.into()
+        })
+    }
+
+    #[inline(never)]
+    fn hand_over_pieces(
+        &self,
+        whole: &Share,
+        frame: &Frame<'_>,
+        wishes: &Wishes,
+        (mss, tasks): (u16, Tasks),
+        more: bool,
+        vif: &Vif,
+    ) -> Result<(), NdisStatus> {
+        let mut cut = Cut::new(frame, mss, tasks)?;
+        let options = OffloadOptions(wishes.options.0 | cut.tasks().transmit_options());
+        while let Some((segment, another)) = cut.next() {
+            let piece = self.cutter.piece(&cut, &segment, whole.another())?;
+            let (mdl, length) = (piece.mdl(), piece.length());
+            let cookie = piece.into_cookie();
+            let packet = Outgoing {
+                mdl,
+                offset: 0,
+                length,
+                options,
+                mss: 0,
+                tci: wishes.tci,
+                hash: wishes.hash,
+                more: more || another,
+                cookie,
+            };
+            // SAFETY: the piece, and its MDL, are the packet's until it comes back.
+            let taken = unsafe { vif.transmitter_queue_packet(&packet) };
+            if let Err(status) = taken {
+                // SAFETY: the interface did not take the packet, so the cookie is still ours.
+                let piece = unsafe { Piece::of_cookie(cookie) };
+                let share = piece.and_then(|piece| self.cutter.take_back(piece));
+                self.end_all(share, Err(status.into()));
+                return Err(status.into());
+            }
+        }
+        Ok(())
     }
 
     /// A packet came back. DISPATCH_LEVEL.
@@ -151,14 +217,22 @@ impl Sender {
         adapter: ndis::Adapter,
     ) {
         // SAFETY: the caller's duty.
-        let Some(share) = (unsafe { Share::from_raw(cookie, adapter) }) else {
-            return;
+        let share = match unsafe { Piece::of_cookie(cookie) } {
+            Some(piece) => self.cutter.take_back(piece),
+            // SAFETY: as above, and it is no piece's.
+            None => unsafe { Share::from_raw(cookie, adapter) },
         };
         let outcome = match completion {
             Some(done) if done.status == COMPLETION_OK => Ok(u32::from(done.payload_length)),
             _ => Err(NdisStatus::NOT_ACCEPTED),
         };
-        self.end(share, outcome);
+        self.end_all(share, outcome);
+    }
+
+    fn end_all(&self, share: Option<Share>, outcome: Result<u32, NdisStatus>) {
+        if let Some(share) = share {
+            self.end(share, outcome);
+        }
     }
 
     fn end(&self, share: Share, outcome: Result<u32, NdisStatus>) {
@@ -184,10 +258,16 @@ fn wishes(list: &SendList, rules: &Rules) -> Result<Wishes, NdisStatus> {
         let (task, option) = large_task(large);
         needed |= task;
         options |= option;
-        mss = u16::try_from(large.mss())
-            .ok()
-            .filter(|mss| *mss != 0)
-            .ok_or(NdisStatus::INVALID_PARAMETER)?;
+        mss = segment_size(large.mss())?;
+    }
+    let mut cut = None;
+    if let Some(large) = list.udp_segmentation() {
+        let v4 = large.ip_version() == NDIS_UDP_SEGMENTATION_OFFLOAD_IPV4;
+        needed |= if v4 { Tasks::USO_IPV4 } else { Tasks::USO_IPV6 };
+        let mss = segment_size(large.mss())?;
+        // The pieces get theirs anew.
+        options = 0;
+        cut = Some((mss, rules.tasks));
     }
     if !rules.tasks.has_all(needed) {
         return Err(NdisStatus::FAILURE);
@@ -199,7 +279,7 @@ fn wishes(list: &SendList, rules: &Rules) -> Result<Wishes, NdisStatus> {
         options |= OffloadOptions::TAG_MANIPULATION;
         longest = longest.saturating_sub(oid::vlan::TAG);
     }
-    if mss != 0 {
+    if mss != 0 || cut.is_some() {
         longest = LARGEST;
     }
     let mut frames = list.frames().peekable();
@@ -217,9 +297,18 @@ fn wishes(list: &SendList, rules: &Rules) -> Result<Wishes, NdisStatus> {
     Ok(Wishes {
         options: OffloadOptions(options),
         mss,
+        cut,
         tci,
         hash: hash(list.hash()),
     })
+}
+
+/// A segment's bytes of data, as the interface can say them.
+fn segment_size(mss: u32) -> Result<u16, NdisStatus> {
+    match u16::try_from(mss) {
+        Ok(mss) if mss != 0 => Ok(mss),
+        _ => Err(NdisStatus::INVALID_PARAMETER),
+    }
 }
 
 /// The offloads that a request for checksums needs, and the interface's options for them.

@@ -1,11 +1,16 @@
-//! Chains of MDLs: memory that another driver describes, read where it lies.
+//! MDLs: chains of another driver's, read where they lie, and memory of one's own with such a description.
 
 use crate::{NtStatus, Result};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::marker::PhantomData;
-use nt_sys::imports::MmMapLockedPagesSpecifyCache;
+use core::ptr::NonNull;
+use nt_sys::imports::{
+    IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool, MmMapLockedPagesSpecifyCache,
+};
 use nt_sys::{
-    KernelMode, MDL, MDL_MAPPED_TO_SYSTEM_VA, MDL_SOURCE_IS_NONPAGED_POOL, MdlMappingNoExecute,
-    MmCached, NormalPagePriority,
+    FALSE, KernelMode, MDL, MDL_MAPPED_TO_SYSTEM_VA, MDL_SOURCE_IS_NONPAGED_POOL,
+    MdlMappingNoExecute, MmCached, NormalPagePriority,
 };
 
 /// MDLs of a chain that are looked at. Longer ones are refused.
@@ -126,5 +131,50 @@ impl<'a> Iterator for Pieces<'a> {
             return Some(unsafe { core::slice::from_raw_parts(start, length) });
         }
         None
+    }
+}
+
+/// Memory of this driver's own, with an MDL that describes it.
+#[derive(Debug)]
+pub struct Buffer {
+    memory: Box<[u8]>,
+    mdl: NonNull<MDL>,
+}
+
+// SAFETY: the MDL is the buffer's own.
+unsafe impl Send for Buffer {}
+
+impl Buffer {
+    /// Zeroed memory of `length` bytes, at least one. IRQL ≤ DISPATCH_LEVEL.
+    pub fn new(length: usize) -> Result<Buffer> {
+        let size = u32::try_from(length).map_err(|_| NtStatus::INVALID_PARAMETER)?;
+        let mut memory = Vec::new();
+        memory.try_reserve_exact(length)?;
+        memory.resize(length, 0);
+        let mut memory = memory.into_boxed_slice();
+        let start = memory.as_mut_ptr().cast();
+        // SAFETY: a block of non-paged pool; there is no IRP.
+        let mdl = unsafe { IoAllocateMdl(start, size, FALSE, FALSE, core::ptr::null_mut()) };
+        let mdl = NonNull::new(mdl).ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
+        // SAFETY: a new MDL of non-paged pool.
+        unsafe { MmBuildMdlForNonPagedPool(mdl.as_ptr()) };
+        Ok(Buffer { memory, mdl })
+    }
+
+    /// The memory.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.memory
+    }
+
+    /// The MDL, for as long as the buffer.
+    pub fn mdl(&self) -> *mut MDL {
+        self.mdl.as_ptr()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: allocated once, and nobody uses it any more.
+        unsafe { IoFreeMdl(self.mdl.as_ptr()) };
     }
 }
