@@ -1,6 +1,7 @@
 //! Every object with every length, and numbers against Microsoft's metadata. What is about one block is beside it.
 
 mod exercise;
+mod inf;
 mod lengths;
 mod oracle;
 

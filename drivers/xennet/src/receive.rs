@@ -122,7 +122,6 @@ impl Receiver {
     }
 
     /// What was coalesced: segments, their bytes, larger packets.
-    #[expect(dead_code, reason = "a request that NDIS makes will use it")]
     pub fn coalesced(&self) -> (u64, u64, u64) {
         self.queues.iter().fold((0, 0, 0), |sums, queue| {
             let of = &queue.coalesced;

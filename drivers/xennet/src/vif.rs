@@ -3,8 +3,6 @@
 //! The newest version that is offered is used. The tables of all versions are alike but for the callback that Enable
 //! takes.
 
-#![expect(dead_code, reason = "requests that NDIS makes will use the rest")]
-
 use crate::adapter::Adapter;
 use crate::callback;
 use core::ffi::c_void;

@@ -1,71 +1,109 @@
-//! Requests of NDIS: what is asked and set, and the offloads that follow from it.
+//! What NDIS asks the adapter and tells it, by object identifiers: core/oid reads and answers, this puts into effect.
+//!
+//! ```text
+//!   OidRequest ─▶ core/oid: Query ─▶ Facts from the interface ─▶ answer
+//!                           Set ───▶ calls to the interface ─▶ the new state ─▶ indications
+//!                                                               └ atomics, for each list that is sent or received
+//! ```
+//!
+//! NDIS gives one request at a time. The lock is for those who read the state besides, and is not held while the
+//! interface is called: hashes are a matter of the backend too, and take their time.
+
+mod query;
+mod set;
 
 use crate::adapter::Adapter;
 use crate::send::Rules;
 use crate::vif::Vif;
-use ndis::{NdisStatus, OidRequest, Scale};
+use core::sync::atomic::{AtomicU32, Ordering};
+use ndis::sys::{
+    NDIS_STATUS_TASK_OFFLOAD_CURRENT_CONFIG, NDIS_STATUS_TASK_OFFLOAD_HARDWARE_CAPABILITIES,
+};
+use ndis::version::Version;
+use ndis::{Kind, NdisStatus, OidRequest, Scale};
 use nt::SpinLock;
+use oid::filter::{Filter, Levels};
 use oid::keyword::Settings;
 use oid::offload::{Hardware, MAX_RECORD, Offload, Revision};
 use oid::vlan::Tagging;
-use oid::{Kind, Request, Set};
-use pv_interfaces::vif::{ADDRESS_BROADCAST, ADDRESS_MULTICAST, ADDRESS_UNICAST};
+use oid::{Request, Tasks, rss};
+use pv_interfaces::vif::{
+    ADDRESS_BROADCAST, ADDRESS_MULTICAST, ADDRESS_UNICAST, FILTER_NONE, HASH_ALGORITHM_NONE,
+    HASH_ALGORITHM_TOEPLITZ,
+};
 
-/// What requests have set.
-#[derive(Debug)]
-pub struct Oids {
-    state: SpinLock<State>,
-}
+/// Whether the driver cuts large sends that the interface does not.
+const CUTS: bool = false;
 
-#[derive(Debug)]
+/// What the adapter was told, and what it found out.
+#[derive(Clone, Copy, Debug)]
 struct State {
     offload: Offload,
+    hash: rss::State,
     tagging: Tagging,
-    longest: u32,
+    filter: Filter,
+    /// `None`: the longest frame.
+    lookahead: Option<u32>,
+}
+
+/// The objects of an adapter.
+#[derive(Debug)]
+pub struct Oids {
+    version: Version,
+    scale: Option<Scale>,
+    state: SpinLock<State>,
+    /// What sends may ask for, as [`Tasks`].
+    transmit: AtomicU32,
+    /// How tags are treated, as [`Tagging`].
+    tagging: AtomicU32,
+    /// Bytes of a frame with header and tag, at most.
+    longest: AtomicU32,
 }
 
 impl Oids {
     /// By the adapter's settings, for this interface. PASSIVE_LEVEL.
     pub fn new(settings: &Settings, vif: &Vif) -> Oids {
-        let (_, minor) = ndis::version::Version::of(ndis::runtime_version()).reported;
-        let hardware = Hardware::new(
-            vif.transmitter_query_offload_options(),
-            [4, 6].map(|version| vif.transmitter_query_large_packet_size(version)),
-            false,
-            Revision::of_ndis(minor),
-        );
+        let version = Version::of(ndis::runtime_version());
+        let offload = Offload::new(hardware(version, vif), settings);
+        let tagging = Tagging::new(settings);
         Oids {
+            version,
+            scale: scale(version, settings, vif),
             state: SpinLock::new(State {
-                offload: Offload::new(hardware, settings),
-                tagging: Tagging::new(settings),
-                longest: settings.maximum_frame(vif.mac_query_maximum_frame_size()),
+                offload,
+                hash: rss::State::OFF,
+                tagging,
+                filter: Filter::of_levels(levels(vif)),
+                lookahead: None,
             }),
+            transmit: AtomicU32::new(offload.transmit().bits()),
+            tagging: AtomicU32::new(tagging.bits()),
+            longest: AtomicU32::new(settings.maximum_frame(vif.mac_query_maximum_frame_size())),
         }
     }
 
-    /// What sends may ask for. IRQL ≤ DISPATCH_LEVEL.
+    /// What sends may ask for. Any IRQL.
     pub fn rules(&self) -> Rules {
-        let state = self.state.lock();
         Rules {
-            tasks: state.offload.transmit(),
-            tagging: state.tagging,
-            longest: state.longest,
+            tasks: Tasks::of_bits(self.transmit.load(Ordering::Relaxed)),
+            tagging: self.tagging(),
+            longest: self.longest.load(Ordering::Relaxed),
         }
     }
 
-    /// How tags are treated. IRQL ≤ DISPATCH_LEVEL.
+    /// How tags are treated. Any IRQL.
     pub fn tagging(&self) -> Tagging {
-        self.state.lock().tagging
+        Tagging::of_bits(self.tagging.load(Ordering::Relaxed))
     }
 
     /// Receive-side scaling, for the general attributes.
     pub fn scale(&self) -> Option<Scale> {
-        None
+        self.scale
     }
 
     /// The objects, for the general attributes.
     pub fn supported(&self) -> &'static [u32] {
-        oid::number::supported(false)
+        oid::number::supported(self.scale.is_some())
     }
 
     /// Sets the offload attributes. PASSIVE_LEVEL.
@@ -83,35 +121,118 @@ impl Oids {
         )
     }
 
-    /// The interface was enabled. PASSIVE_LEVEL.
-    pub fn started(&self, _adapter: &Adapter) {}
+    /// The interface was enabled: it may have forgotten what it was told, and have another backend. PASSIVE_LEVEL.
+    pub fn started(&self, adapter: &Adapter) {
+        let state = *self.state.lock();
+        if self.program_filter(&adapter.vif, state.filter).is_err() {
+            nt::error!("the interface does not take its filter any more");
+        }
+        if state.hash.mode() != rss::Mode::Off
+            && self.program_hash(&adapter.vif, &state.hash).is_err()
+        {
+            nt::error!("the interface does not hash packets any more");
+        }
+        adapter
+            .vif
+            .receiver_set_offload_options(state.offload.receive_options());
+        self.refresh(adapter);
+    }
 
     /// The interface may offer something else. PASSIVE_LEVEL.
-    pub fn refresh(&self, _adapter: &Adapter) {}
+    pub fn refresh(&self, adapter: &Adapter) {
+        self.longest
+            .store(adapter.longest_frame(), Ordering::Relaxed);
+        let hardware = hardware(self.version, &adapter.vif);
+        let mut state = self.state.lock();
+        if !state.offload.set_hardware(hardware) {
+            return;
+        }
+        let offload = state.offload;
+        drop(state);
+        let mut record = [0; MAX_RECORD];
+        let length = offload.write_hardware(&mut record);
+        let code = NdisStatus(NDIS_STATUS_TASK_OFFLOAD_HARDWARE_CAPABILITIES);
+        let record = record.get(..length).unwrap_or_default();
+        adapter.handle.indicate(code, record);
+        self.publish(adapter);
+    }
 
-    /// A request. IRQL ≤ DISPATCH_LEVEL.
+    /// Tells everybody which offloads are on.
+    fn publish(&self, adapter: &Adapter) {
+        let offload = self.state.lock().offload;
+        self.transmit
+            .store(offload.transmit().bits(), Ordering::Relaxed);
+        adapter
+            .vif
+            .receiver_set_offload_options(offload.receive_options());
+        let mut record = [0; MAX_RECORD];
+        let length = offload.write_current(&mut record);
+        let code = NdisStatus(NDIS_STATUS_TASK_OFFLOAD_CURRENT_CONFIG);
+        let record = record.get(..length).unwrap_or_default();
+        adapter.handle.indicate(code, record);
+    }
+
+    /// A request. IRQL ≤ DISPATCH_LEVEL, one at a time.
     pub fn request(&self, adapter: &Adapter, request: &mut OidRequest<'_>) -> NdisStatus {
         let kind = match request.kind() {
-            ndis::Kind::Set => Kind::Set,
-            _ => return NdisStatus::NOT_SUPPORTED,
+            Kind::Query | Kind::Statistics => oid::Kind::Query,
+            Kind::Set => oid::Kind::Set,
+            Kind::Method | Kind::Unknown(_) => oid::Kind::Method,
         };
         let number = request.oid();
-        match oid::request(number, kind, request.buffer()) {
-            Ok(Request::Set(Set::PacketFilter(filter), read)) => {
-                let levels = filter.levels();
-                for (class, level) in [
-                    (ADDRESS_UNICAST, levels.unicast),
-                    (ADDRESS_MULTICAST, levels.multicast),
-                    (ADDRESS_BROADCAST, levels.broadcast),
-                ] {
-                    if adapter.vif.mac_set_filter_level(class, level).is_err() {
-                        return NdisStatus::FAILURE;
-                    }
+        let done = match oid::request(number, kind, request.buffer()) {
+            Ok(Request::Query(query)) => self.query(query, adapter, request),
+            Ok(Request::Set(set, read)) => {
+                let done = self.set(set, adapter);
+                if done.is_ok() {
+                    request.set_read(u32::try_from(read).unwrap_or(u32::MAX));
                 }
-                request.set_read(read as u32);
-                NdisStatus::SUCCESS
+                done
             }
-            _ => NdisStatus::NOT_SUPPORTED,
+            Err(failure) => Err(failure),
+        };
+        match done {
+            Ok(()) => NdisStatus::SUCCESS,
+            Err(failure) => {
+                request.set_needed(failure.needed);
+                NdisStatus(failure.status.0.cast_signed())
+            }
         }
     }
+}
+
+/// What there is to offer.
+fn hardware(version: Version, vif: &Vif) -> Hardware {
+    let large = [4, 6].map(|version| vif.transmitter_query_large_packet_size(version));
+    let (_, minor) = version.reported;
+    let options = vif.transmitter_query_offload_options();
+    Hardware::new(options, large, CUTS, Revision::of_ndis(minor))
+}
+
+/// What the interface lets pass.
+fn levels(vif: &Vif) -> Levels {
+    let level = |class| vif.mac_query_filter_level(class).unwrap_or(FILTER_NONE);
+    Levels {
+        unicast: level(ADDRESS_UNICAST),
+        multicast: level(ADDRESS_MULTICAST),
+        broadcast: level(ADDRESS_BROADCAST),
+    }
+}
+
+/// Whether there are queues to spread packets over, and a backend that does it.
+fn scale(version: Version, settings: &Settings, vif: &Vif) -> Option<Scale> {
+    if !settings.scaling {
+        return None;
+    }
+    vif.receiver_set_hash_algorithm(HASH_ALGORITHM_TOEPLITZ)
+        .ok()?;
+    let types = vif.receiver_query_hash_capabilities();
+    // Nothing is hashed before somebody asks for it. An interface that does not even take this hashes for nobody.
+    let _ = vif.receiver_set_hash_algorithm(HASH_ALGORITHM_NONE);
+    Some(Scale {
+        revision: version.scale,
+        flags: rss::capabilities(types.ok()?),
+        queues: vif.query_ring_count().min(settings.queues),
+        entries: rss::MAX_ENTRIES as u16,
+    })
 }
