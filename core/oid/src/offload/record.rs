@@ -48,11 +48,16 @@ impl Revision {
     }
 
     /// Its length in bytes.
-    pub fn size(self) -> usize {
-        SIZES
-            .get(usize::from(self.0).wrapping_sub(1))
-            .copied()
-            .unwrap_or(MAX_RECORD)
+    pub const fn size(self) -> usize {
+        let [first, second, third, fourth, fifth, sixth] = SIZES;
+        match self.0 {
+            1 => first,
+            2 => second,
+            3 => third,
+            4 => fourth,
+            5 => fifth,
+            _ => sixth,
+        }
     }
 
     /// Whether it has members for UDP segmentation.

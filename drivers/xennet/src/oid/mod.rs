@@ -17,7 +17,9 @@ use crate::send::Rules;
 use crate::vif::Vif;
 use core::sync::atomic::{AtomicU32, Ordering};
 use ndis::sys::{
-    NDIS_STATUS_TASK_OFFLOAD_CURRENT_CONFIG, NDIS_STATUS_TASK_OFFLOAD_HARDWARE_CAPABILITIES,
+    NDIS_OFFLOAD, NDIS_SIZEOF_NDIS_OFFLOAD_REVISION_3, NDIS_SIZEOF_NDIS_OFFLOAD_REVISION_4,
+    NDIS_SIZEOF_NDIS_OFFLOAD_REVISION_6, NDIS_STATUS_TASK_OFFLOAD_CURRENT_CONFIG,
+    NDIS_STATUS_TASK_OFFLOAD_HARDWARE_CAPABILITIES,
 };
 use ndis::version::Version;
 use ndis::{Kind, NdisStatus, OidRequest, Scale};
@@ -32,8 +34,13 @@ use pv_interfaces::vif::{
     HASH_ALGORITHM_TOEPLITZ,
 };
 
-/// Whether the driver cuts large sends that the interface does not.
-const CUTS: bool = false;
+const _: () = {
+    // What core/oid writes is as long as the structure that NDIS reads.
+    assert!(Revision::of_ndis(30).size() == NDIS_SIZEOF_NDIS_OFFLOAD_REVISION_3 as usize);
+    assert!(Revision::of_ndis(60).size() == NDIS_SIZEOF_NDIS_OFFLOAD_REVISION_4 as usize);
+    assert!(Revision::of_ndis(89).size() == NDIS_SIZEOF_NDIS_OFFLOAD_REVISION_6 as usize);
+    assert!(MAX_RECORD <= size_of::<NDIS_OFFLOAD>());
+};
 
 /// What the adapter was told, and what it found out.
 #[derive(Clone, Copy, Debug)]
@@ -206,7 +213,8 @@ fn hardware(version: Version, vif: &Vif) -> Hardware {
     let large = [4, 6].map(|version| vif.transmitter_query_large_packet_size(version));
     let (_, minor) = version.reported;
     let options = vif.transmitter_query_offload_options();
-    Hardware::new(options, large, CUTS, Revision::of_ndis(minor))
+    // Large sends over UDP the driver cuts by itself.
+    Hardware::new(options, large, true, Revision::of_ndis(minor))
 }
 
 /// What the interface lets pass.
