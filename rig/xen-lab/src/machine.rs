@@ -17,7 +17,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        atomic::{AtomicBool, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{self, Receiver, Sender},
     },
     thread,
@@ -138,8 +139,16 @@ impl Machine {
             File::create(&path).with_context(|| format!("cannot write {}", path.display()))
         };
         let readers = log("console.log").and_then(|console| {
-            forward(com1.try_clone()?, console, sender.clone(), Event::Xen);
-            forward(com2.try_clone()?, log("dom0.log")?, sender, Event::Dom0);
+            let open = Arc::new(AtomicUsize::new(2));
+            let dom0 = log("dom0.log")?;
+            forward(
+                com1.try_clone()?,
+                console,
+                sender.clone(),
+                Event::Xen,
+                open.clone(),
+            );
+            forward(com2.try_clone()?, dom0, sender, Event::Dom0, open);
             Ok(())
         });
         if let Err(error) = readers {
@@ -340,8 +349,15 @@ fn accept(
 }
 
 /// Reads lines from a serial line into a log and the channel, in a thread of its own.
-fn forward(stream: UnixStream, mut log: File, events: Sender<Event>, kind: fn(String) -> Event) {
+fn forward(
+    stream: UnixStream,
+    mut log: File,
+    events: Sender<Event>,
+    kind: fn(String) -> Event,
+    open: Arc<AtomicUsize>,
+) {
     thread::spawn(move || {
+        let mut shell = false;
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
         while matches!((&mut reader).take(1 << 16).read_until(b'\n', &mut line), Ok(n) if n > 0) {
@@ -349,7 +365,7 @@ fn forward(stream: UnixStream, mut log: File, events: Sender<Event>, kind: fn(St
             let text = text.trim_end_matches(['\n', '\r']).to_owned();
             // A log that cannot be written must not stop the run; nobody listening means that the run is over.
             let _ = writeln!(log, "{text}");
-            let shell = text == SHELL;
+            shell = text == SHELL;
             let _ = events.send(kind(text));
             line.clear();
             if shell {
@@ -357,7 +373,10 @@ fn forward(stream: UnixStream, mut log: File, events: Sender<Event>, kind: fn(St
                 break;
             }
         }
-        let _ = events.send(Event::Closed);
+        // One line closes before the other, whose last words may still be on their way. A shell's end is the end of all.
+        if open.fetch_sub(1, Ordering::AcqRel) == 1 || shell {
+            let _ = events.send(Event::Closed);
+        }
     });
 }
 
@@ -431,6 +450,30 @@ mod tests {
             }
         };
         assert!(said.contains("nothing"), "{said}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_last_words_of_a_line_come_before_the_end_of_both() -> Result<()> {
+        let (xen, mut xen_end) = UnixStream::pair()?;
+        let (dom0, dom0_end) = UnixStream::pair()?;
+        let (sender, events) = mpsc::channel();
+        let open = Arc::new(AtomicUsize::new(2));
+        let log = tempfile::tempfile()?;
+        forward(
+            dom0,
+            log.try_clone()?,
+            sender.clone(),
+            Event::Dom0,
+            open.clone(),
+        );
+        drop(dom0_end);
+        assert!(events.recv_timeout(Duration::from_millis(50)).is_err());
+        forward(xen, log, sender, Event::Xen, open);
+        xen_end.write_all(b"done passed\n")?;
+        drop(xen_end);
+        let heard: Vec<_> = events.iter().collect();
+        assert_eq!(heard, [Event::Xen("done passed".into()), Event::Closed]);
         Ok(())
     }
 }
