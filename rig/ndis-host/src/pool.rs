@@ -172,7 +172,7 @@ impl Pool {
 
 /// The pools that belong to a handle, for people: one line.
 pub fn left_by(owner: NDIS_HANDLE) -> Option<alloc::string::String> {
-    let of_owner = |pool: &&Pool| pool.owner == owner as usize && pool.module != 0;
+    let of_owner = |pool: &&Pool| pool.owner == owner as usize;
     let pool = POOLS.all().find(of_owner)?;
     let tag = memory::tag_text(pool.tag.to_le_bytes());
     Some(alloc::format!(
@@ -337,7 +337,7 @@ pub unsafe extern "win64" fn NdisFreeNetBufferList(nbl: *mut NET_BUFFER_LIST) {
     if has != holder::MAKER {
         Rule::NblFreedInUse.breach(format_args!("{NAME}: list {nbl:p} {}", holder_text(has)));
     }
-    if fields.pool.module == 0 && processor::caller() != 0 {
+    if fields.frame.is_some() {
         Rule::NblFreedInUse.breach(format_args!("{NAME}: list {nbl:p} is not the caller's"));
     }
     let pool = fields.pool;

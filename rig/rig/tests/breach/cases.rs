@@ -527,4 +527,135 @@ pub const CASES: &[Case] = &[
         StackOverflow,
         "uses more stack than it has",
     ),
+    // NDIS.
+    posed(
+        "closes-a-configuration-twice",
+        NdisHandle,
+        "is no handle of a configuration, or was closed",
+    ),
+    posed(
+        "passes-an-unknown-revision",
+        NdisHeader,
+        "of type 0x9e, revision 9",
+    ),
+    posed(
+        "has-an-address-of-a-group",
+        NdisAttributes,
+        "with an address of a group, or none",
+    ),
+    posed(
+        "stays-registered",
+        NdisRegistered,
+        "without having called NdisMDeregisterMiniportDriver",
+    ),
+    posed(
+        "returns-at-another-irql",
+        NdisHandlerIrql,
+        "returns from MiniportRestart at IRQL 2; it was called at 0",
+    ),
+    posed(
+        "ends-a-pause-that-is-none",
+        NdisState,
+        "calls NdisMPauseComplete for an adapter that is Running",
+    ),
+    posed(
+        "indicates-a-status-when-halted",
+        NdisHalted,
+        "of an adapter that is halted",
+    ),
+    posed(
+        "leaves-a-configuration",
+        NdisLeak,
+        "returns from MiniportHaltEx and leaves the configuration",
+    ),
+    posed(
+        "completes-what-is-no-list",
+        NblInvalid,
+        "is no NET_BUFFER_LIST of NDIS",
+    ),
+    posed(
+        "completes-a-list-twice",
+        NblCompletedTwice,
+        "NdisMSendNetBufferListsComplete: list",
+    ),
+    posed(
+        "completes-a-list-without-a-status",
+        NblStatus,
+        "has the status NDIS_STATUS_PENDING",
+    ),
+    posed("shortens-a-list", NblChanged, "its NET_BUFFERs of list"),
+    posed(
+        "completes-with-unknown-flags",
+        NblFlags,
+        "of which 0x80 do not exist",
+    ),
+    posed(
+        "says-dispatch-level-below-it",
+        NblFlags,
+        "say DISPATCH_LEVEL, and the IRQL is 0",
+    ),
+    posed(
+        "keeps-a-list",
+        NblLost,
+        "has 1 NET_BUFFER_LISTs that it was given to send long ago",
+    ),
+    posed(
+        "indicates-what-it-is-to-send",
+        NblIndicatedTwice,
+        "it was given to send",
+    ),
+    posed("indicates-a-runt", NblMalformed, "has a frame of 10 bytes"),
+    posed("indicates-a-wrong-hash", NblHash, "which its frame is not"),
+    posed(
+        "frees-what-it-is-to-send",
+        NblFreedInUse,
+        "it was given to send",
+    ),
+    posed("writes-a-freed-list", NblTouched, "wrote NET_BUFFER_LIST"),
+    posed(
+        "changes-an-indicated-list",
+        NblTouched,
+        "changed its NET_BUFFERs of list",
+    ),
+    posed(
+        "pauses-with-lists-out",
+        NblAtPause,
+        "with 1 NET_BUFFER_LISTs indicated",
+    ),
+    posed(
+        "indicates-while-paused",
+        ReceivePaused,
+        "the adapter is Paused",
+    ),
+    posed("leaves-a-pool", NblPoolLeak, "leaves a pool with tag Wire"),
+    posed(
+        "completes-an-oid-request-twice",
+        OidCompletedTwice,
+        "which it has completed with NdisMOidRequestComplete",
+    ),
+    posed(
+        "completes-an-oid-request-as-pending",
+        OidPending,
+        "with NDIS_STATUS_PENDING",
+    ),
+    posed(
+        "keeps-an-oid-request",
+        OidLost,
+        "never completes a request for OID 0x0001010e",
+    ),
+    posed(
+        "writes-too-much",
+        OidLength,
+        "has written 4096 and read 0 of the 4 bytes",
+    ),
+    posed(
+        "indicates-half-a-link-state",
+        StatusMalformed,
+        "with 20 bytes; it has 40",
+    ),
+    posed(
+        "has-short-statistics",
+        StatisticsMalformed,
+        "answers OID_GEN_STATISTICS with 4 bytes",
+    ),
 ];

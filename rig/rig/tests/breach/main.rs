@@ -13,6 +13,9 @@ mod machine;
 #[path = "../support/miniport.rs"]
 mod port;
 mod posing;
+#[allow(dead_code, reason = "the tests use different parts of it")]
+#[path = "../support/net_miniport.rs"]
+mod wire;
 
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -15,6 +15,10 @@ mod miniport;
 #[path = "../support/miniport.rs"]
 mod port;
 mod registry;
+mod wire;
+#[allow(dead_code, reason = "the tests use different parts of it")]
+#[path = "../support/net_miniport.rs"]
+mod wire_miniport;
 
 use std::process::{Command, exit};
 use std::sync::mpsc::channel;
@@ -69,6 +73,9 @@ const CASES: &[Case] = &[
         miniport::completed_twice,
         Some("which was completed before"),
     ),
+    ("frames over a wire", wire::frames, None),
+    ("a wire that pauses and sleeps", wire::pauses, None),
+    ("many frames over a wire", wire::many, None),
 ];
 
 /// Runs as the program of a case, when it is one.
@@ -86,7 +93,7 @@ fn child() {
         shut_down: Box::new(|_| {}),
     };
     let linux = Linux::new(settings).unwrap().leak();
-    let exports = storport_host::exports().to_vec();
+    let exports = rig::boot::exports();
     nt_host::init(
         linux,
         nt_host::Config {

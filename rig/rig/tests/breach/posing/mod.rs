@@ -1,7 +1,8 @@
 //! Code of this program in place of a driver, for what needs more than a root-enumerated device: an interrupt, a
-//! miniport, another driver's IRP.
+//! miniport of storport's or of NDIS', another driver's IRP.
 
 mod miniport;
+mod network;
 
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +24,9 @@ use nt_sys::{
 
 /// What the case needs of the machine before its devices start: its PCI functions.
 pub fn prepare(case: &str) -> Vec<PciFunction> {
-    miniport::prepare(case)
+    let mut functions = miniport::prepare(case);
+    functions.extend(network::prepare(case));
+    functions
 }
 
 /// Plays the case when the devices are started, if it is one of these.
@@ -62,7 +65,7 @@ pub fn play(case: &str) {
         "writes-a-completed-srb" => miniport::write_completed(),
         "stalls-in-an-interrupt" => on_thread(|| interrupt_with(stalls)),
         "completes-what-another-has" => on_thread(complete_anothers),
-        _ => {}
+        _ => network::play(case),
     }
 }
 
