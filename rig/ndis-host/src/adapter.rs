@@ -158,6 +158,8 @@ impl Operation {
 /// See the module.
 pub struct Adapter {
     handle: usize,
+    /// Its number among the system's interfaces, from 1.
+    pub(crate) index: u32,
     /// The miniport's registration.
     pub(crate) driver: &'static Driver,
     pub(crate) fdo: *mut DEVICE_OBJECT,
@@ -195,6 +197,9 @@ unsafe impl Send for Adapter {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Adapter {}
 
+/// The next adapter's index.
+static INDEX: AtomicU32 = AtomicU32::new(1);
+
 static ADAPTERS: Handles<Adapter> = Handles::new(1, "an adapter");
 
 /// The adapters that are initialised, in the order of their instance paths.
@@ -218,6 +223,7 @@ impl Adapter {
         let [fdo, pdo, lower] = devices;
         ADAPTERS.open(|handle| Self {
             handle: handle as usize,
+            index: INDEX.fetch_add(1, Ordering::Relaxed),
             driver,
             fdo,
             pdo,

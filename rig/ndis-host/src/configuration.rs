@@ -34,6 +34,10 @@ pub struct Configuration {
     owner: usize,
     key: String,
     /// What was read: it lives until the configuration is closed.
+    #[allow(
+        clippy::vec_box,
+        reason = "a parameter keeps its address while others are read"
+    )]
     read: Mutex<Vec<Box<Read>>>,
 }
 
@@ -231,9 +235,10 @@ pub unsafe extern "win64" fn NdisWriteConfiguration(
     // SAFETY: the caller's promise.
     let given = unsafe { &*parameter };
     let value = match given.ParameterType {
-        // SAFETY: the type says which member is there.
         NdisParameterInteger | NdisParameterHexInteger => {
-            Some(Value::dword(unsafe { given.ParameterData.IntegerData }))
+            // SAFETY: the type says which member is there.
+            let number = unsafe { given.ParameterData.IntegerData };
+            Some(Value::dword(number))
         }
         NdisParameterString => {
             // SAFETY: the type says which member is there.

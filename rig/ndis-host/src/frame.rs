@@ -8,7 +8,7 @@ use core::ptr::{NonNull, null_mut};
 use nt_host::sync::Mutex;
 use nt_host::{host, ke};
 use nt_sys::ndis::{
-    Coalesced, Ieee8021QNetBufferListInfo, NDIS_HASH_FUNCTION_MASK, NET_BUFFER_LIST,
+    Coalesced, Ieee8021QNetBufferListInfo, NDIS_HASH_FUNCTION_MASK, NET_BUFFER, NET_BUFFER_LIST,
     NetBufferListHashInfo, NetBufferListHashValue, ReceiveChecksum, TcpIpChecksumNetBufferListInfo,
     TcpRecvSegCoalesceInfo,
 };
@@ -143,21 +143,27 @@ impl View {
         list.NetBufferListInfo[slot] as usize as u32
     }
 
+    fn buffer(&self) -> &NET_BUFFER {
+        // SAFETY: the protocol has the list.
+        let first = unsafe { self.0.as_ref() }.FirstNetBuffer;
+        // SAFETY: the indication was checked to have a NET_BUFFER.
+        unsafe { &*first }
+    }
+
     fn len(&self) -> usize {
-        // SAFETY: the protocol has the list, and the indication was checked to have a NET_BUFFER.
-        unsafe { (*self.0.as_ref().FirstNetBuffer).DataLength as usize }
+        self.buffer().DataLength as usize
     }
 
     fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        // SAFETY: as above; the MDLs were found to hold the data.
-        let pieces = unsafe { data::of(self.0.as_ref().FirstNetBuffer) };
+        // SAFETY: the MDLs were found to hold the data.
+        let pieces = unsafe { data::of(self.buffer()) };
         // SAFETY: memory of the frame, which stays while the protocol has the list.
         pieces.map(|(start, count)| unsafe { core::slice::from_raw_parts(start, count) })
     }
 
     fn copy_to(&self, out: &mut [u8]) -> usize {
         // SAFETY: as above.
-        unsafe { data::copy_out(self.0.as_ref().FirstNetBuffer, out) }
+        unsafe { data::copy_out(self.buffer(), out) }
     }
 
     fn checksum(&self) -> RxChecksum {

@@ -36,6 +36,7 @@ mod dma;
 mod frame;
 mod handle;
 mod install;
+mod interface;
 mod life;
 mod memory;
 mod oid;

@@ -25,7 +25,7 @@ use nt_sys::ndis::{
 
 use crate::adapter::{Adapter, State};
 use crate::attributes::Attributes;
-use crate::{call, configuration, dma, pool, timer, work};
+use crate::{call, configuration, dma, interface, pool, timer, work};
 
 /// How long a miniport may take for what it says that it completes later, in 100 ns units: two minutes. Only what hangs
 /// takes longer.
@@ -56,9 +56,8 @@ pub fn initialize(adapter: &'static Adapter, resources: PVOID) -> Result<(), Str
         NDIS_SIZEOF_MINIPORT_INIT_PARAMETERS_REVISION_1,
     );
     parameters.AllocatedResources = resources;
-    parameters.IfIndex = 1;
-    // NET_LUID: an Ethernet's type above an index (ifdef.h).
-    parameters.NetLuid = 6 << 48 | 1 << 24;
+    parameters.IfIndex = adapter.index;
+    parameters.NetLuid = interface::luid(adapter.index);
     let context = adapter.driver.context as PVOID;
     let given = &raw mut parameters;
     // SAFETY: the miniport's own routine, called as documented.
@@ -86,6 +85,7 @@ pub fn initialize(adapter: &'static Adapter, resources: PVOID) -> Result<(), Str
         );
     }
     adapter.set_state(State::Paused);
+    interface::show(adapter);
     Ok(())
 }
 
@@ -252,6 +252,7 @@ pub fn halt(adapter: &'static Adapter, action: i32) {
     adapter.set_state(State::Halted);
     demand_nothing_left(adapter.handle(), "returns from MiniportHaltEx");
     adapter.set_context(null_mut());
+    interface::hide(adapter);
     tell(adapter);
 }
 

@@ -261,21 +261,21 @@ fn answer(
     status: NDIS_STATUS,
     routine: usize,
 ) -> OidAnswer {
-    // SAFETY: the request's type says which member was filled in; all are numbers.
-    let (written, read, needed) = unsafe {
-        match request.kind {
-            Kind::Query | Kind::Statistics => {
-                let query = made.DATA.QUERY_INFORMATION;
-                (query.BytesWritten, 0, query.BytesNeeded)
-            }
-            Kind::Set => {
-                let set = made.DATA.SET_INFORMATION;
-                (0, set.BytesRead, set.BytesNeeded)
-            }
-            Kind::Method => {
-                let method = made.DATA.METHOD_INFORMATION;
-                (method.BytesWritten, method.BytesRead, method.BytesNeeded)
-            }
+    let (written, read, needed) = match request.kind {
+        Kind::Query | Kind::Statistics => {
+            // SAFETY: the request's type says which member was filled in.
+            let query = unsafe { made.DATA.QUERY_INFORMATION };
+            (query.BytesWritten, 0, query.BytesNeeded)
+        }
+        Kind::Set => {
+            // SAFETY: as above.
+            let set = unsafe { made.DATA.SET_INFORMATION };
+            (0, set.BytesRead, set.BytesNeeded)
+        }
+        Kind::Method => {
+            // SAFETY: as above.
+            let method = unsafe { made.DATA.METHOD_INFORMATION };
+            (method.BytesWritten, method.BytesRead, method.BytesNeeded)
         }
     };
     let room = buffer.length;

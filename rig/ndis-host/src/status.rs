@@ -51,11 +51,12 @@ pub unsafe extern "win64" fn NdisMIndicateStatusEx(
             told.StatusBuffer
         ));
     }
-    // SAFETY: readable just now.
     let bytes: Vec<u8> = match length {
         0 => Vec::new(),
         _ => {
-            unsafe { core::slice::from_raw_parts(told.StatusBuffer.cast::<u8>(), length) }.to_vec()
+            let start = told.StatusBuffer.cast::<u8>();
+            // SAFETY: readable just now.
+            unsafe { core::slice::from_raw_parts(start, length) }.to_vec()
         }
     };
     adapter.counting.indications.fetch_add(1, Ordering::Relaxed);
@@ -97,6 +98,7 @@ unsafe fn take_in(adapter: &Adapter, code: i32, bytes: &[u8]) {
                 connected: link.MediaConnectState == MediaConnectStateConnected,
                 bits_per_second: link.XmitLinkSpeed,
             };
+            crate::interface::show(adapter);
         }
         NDIS_STATUS_TASK_OFFLOAD_CURRENT_CONFIG
         | NDIS_STATUS_TASK_OFFLOAD_HARDWARE_CAPABILITIES => {

@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ndis_host::{
-    Adapter, Binding, Control, Kept, Layout, Protocol, Received, State, Tag,
-};
+use ndis_host::{Adapter, Binding, Control, Kept, Layout, Protocol, Received, State, Tag};
 use nt_host::pnp;
 use nt_sys::ndis::{NDIS_PACKET_TYPE_DIRECTED, NDIS_STATUS_LINK_STATE, NDIS_STATUS_PAUSED};
 use nt_sys::{PowerActionNone, PowerActionSleep, PowerSystemSleeping3, PowerSystemWorking};
@@ -43,7 +41,9 @@ impl Protocol for Log {
             assert_eq!(pieces, bytes);
             let tag = frame.tag_8021q();
             self.frames.lock().unwrap().push((bytes, tag));
-            if self.keeps && let Ok(kept) = frame.keep() {
+            if self.keeps
+                && let Ok(kept) = frame.keep()
+            {
                 self.kept.lock().unwrap().push(kept);
             }
         }
@@ -70,7 +70,10 @@ impl Protocol for Log {
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(120), "not in time: {what}");
+        assert!(
+            start.elapsed() < Duration::from_secs(120),
+            "not in time: {what}"
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -121,8 +124,14 @@ pub fn frames() {
     assert!(info.hardware.tx.tcp4 && !info.hardware.tx.tcp6);
     assert!(adapter.link().connected);
     let (log, binding) = bound(adapter, Log::default());
-    assert_eq!(port_nic::bring_up(&binding, NDIS_PACKET_TYPE_DIRECTED), Ok(()));
-    assert_eq!(miniport::FILTER.load(Ordering::SeqCst), NDIS_PACKET_TYPE_DIRECTED);
+    assert_eq!(
+        port_nic::bring_up(&binding, NDIS_PACKET_TYPE_DIRECTED),
+        Ok(())
+    );
+    assert_eq!(
+        miniport::FILTER.load(Ordering::SeqCst),
+        NDIS_PACKET_TYPE_DIRECTED
+    );
     let layouts = [
         (0, vec![], false),
         (6, vec![], false),
@@ -152,7 +161,10 @@ pub fn frames() {
     assert_eq!(frames.len(), wanted.len());
     for ((got, tag), (bytes, number)) in frames.iter().zip(&wanted) {
         assert_eq!(got, bytes);
-        assert_eq!(tag.map(|tag| (tag.priority, u64::from(tag.vlan))), Some((3, *number)));
+        assert_eq!(
+            tag.map(|tag| (tag.priority, u64::from(tag.vlan))),
+            Some((3, *number))
+        );
     }
     drop(frames);
     // Two frames in one list are one send and two frames.
@@ -163,8 +175,12 @@ pub fn frames() {
     second.fill(&[2; 70]);
     first.append(second);
     binding.send(vec![first], None);
-    until("both come", || log.frames.lock().unwrap().len() == wanted.len() + 2);
-    until("one is sent", || log.sends.load(Ordering::SeqCst) as usize == wanted.len() + 1);
+    until("both come", || {
+        log.frames.lock().unwrap().len() == wanted.len() + 2
+    });
+    until("one is sent", || {
+        log.sends.load(Ordering::SeqCst) as usize == wanted.len() + 1
+    });
     on_thread(|| {
         let mut link = [0u8; 40];
         link[..4].copy_from_slice(&[0x80, 1, 40, 0]);
@@ -198,20 +214,28 @@ pub fn pauses() {
     until("all are kept", || log.kept.lock().unwrap().len() == 10);
     // From a host thread.
     log.kept.lock().unwrap().truncate(5);
-    until("five come back", || miniport::RETURNED.load(Ordering::SeqCst) == 5);
+    until("five come back", || {
+        miniport::RETURNED.load(Ordering::SeqCst) == 5
+    });
     // A pause waits for the rest, which the protocol then gives up.
     assert_eq!(port_nic::control(adapter, Control::Pause), Ok(()));
     assert_eq!(miniport::RETURNED.load(Ordering::SeqCst), 10);
     assert_eq!(adapter.state(), State::Paused);
     assert!(port_nic::control(adapter, Control::Pause).is_err());
     send(&binding, &frame(60, 0), &layout, 77);
-    until("it is refused", || log.sent.lock().unwrap().last() == Some(&(77, NDIS_STATUS_PAUSED)));
+    until("it is refused", || {
+        log.sent.lock().unwrap().last() == Some(&(77, NDIS_STATUS_PAUSED))
+    });
     assert_eq!(port_nic::control(adapter, Control::Restart), Ok(()));
     miniport::LENDS.store(1, Ordering::SeqCst);
     let before = log.count.load(Ordering::SeqCst);
     send(&binding, &frame(60, 0), &layout, 78);
-    until("it is lent", || log.count.load(Ordering::SeqCst) == before + 1);
-    until("it is sent", || log.sent.lock().unwrap().last() == Some(&(78, 0)));
+    until("it is lent", || {
+        log.count.load(Ordering::SeqCst) == before + 1
+    });
+    until("it is sent", || {
+        log.sent.lock().unwrap().last() == Some(&(78, 0))
+    });
     assert!(log.kept.lock().unwrap().is_empty());
     miniport::LENDS.store(0, Ordering::SeqCst);
     for (state, action) in [
@@ -267,7 +291,10 @@ pub fn many() {
         log.sends.load(Ordering::SeqCst) == all && log.count.load(Ordering::SeqCst) == all
     });
     let time = start.elapsed();
-    println!("{all} frames down and up in {time:?}, {:?} each", time / all);
+    println!(
+        "{all} frames down and up in {time:?}, {:?} each",
+        time / all
+    );
     drop(binding);
     assert_eq!(tear_down(), [""; 0]);
 }

@@ -462,13 +462,14 @@ unsafe extern "win64" fn send(adapter: Handle, lists: List, _port: u32, _flags: 
     NdisMSendNetBufferListsComplete(adapter, lists, NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL);
 }
 
+fn complete(adapter: Handle, list: List, status: i32) {
+    // SAFETY: the list that is to be sent.
+    unsafe { (*list).Status = status };
+    NdisMSendNetBufferListsComplete(adapter, list, 0);
+}
+
 /// The cases that begin with a send; whether this was one.
 fn break_a_rule(adapter: Handle, list: List) -> bool {
-    let complete = |status| {
-        // SAFETY: the list that is to be sent.
-        unsafe { (*list).Status = status };
-        NdisMSendNetBufferListsComplete(adapter, list, 0);
-    };
     match CASE.get().map(String::as_str) {
         Some("completes-what-is-no-list") => {
             let nothing: &'static [u64] = vec![0; 256].leak();
@@ -478,11 +479,11 @@ fn break_a_rule(adapter: Handle, list: List) -> bool {
             let own = frame(&[0; 60]);
             NdisMSendNetBufferListsComplete(adapter, own, 0);
         }
-        Some("completes-a-list-without-a-status") => complete(NDIS_STATUS_PENDING),
+        Some("completes-a-list-without-a-status") => complete(adapter, list, NDIS_STATUS_PENDING),
         Some("shortens-a-list") => {
             // SAFETY: the list that is to be sent.
             unsafe { (*(*list).FirstNetBuffer).DataLength -= 1 };
-            complete(NDIS_STATUS_SUCCESS);
+            complete(adapter, list, NDIS_STATUS_SUCCESS);
         }
         Some("completes-with-unknown-flags") => {
             NdisMSendNetBufferListsComplete(adapter, list, 0x80);
