@@ -42,6 +42,18 @@ const _: () = {
     assert!(MAX_RECORD <= size_of::<NDIS_OFFLOAD>());
 };
 
+/// Room for an `NDIS_OFFLOAD`, aligned as one.
+#[repr(C, align(8))]
+struct Record([u8; MAX_RECORD]);
+
+impl Record {
+    const EMPTY: Record = Record([0; MAX_RECORD]);
+
+    fn first(&self, length: usize) -> &[u8] {
+        self.0.get(..length).unwrap_or_default()
+    }
+}
+
 /// What the adapter was told, and what it found out.
 #[derive(Clone, Copy, Debug)]
 struct State {
@@ -116,16 +128,15 @@ impl Oids {
     /// Sets the offload attributes. PASSIVE_LEVEL.
     pub fn describe(&self, adapter: &Adapter) -> Result<(), NdisStatus> {
         let offload = self.state.lock().offload;
-        let (mut current, mut hardware) = ([0; MAX_RECORD], [0; MAX_RECORD]);
-        let first = offload.write_current(&mut current);
-        let all = offload.write_hardware(&mut hardware);
+        let (mut current, mut hardware) = (Record::EMPTY, Record::EMPTY);
+        let first = offload.write_current(&mut current.0);
+        let all = offload.write_hardware(&mut hardware.0);
         adapter
             .vif
             .receiver_set_offload_options(offload.receive_options());
-        adapter.handle.set_offload(
-            current.get(..first).unwrap_or_default(),
-            hardware.get(..all).unwrap_or_default(),
-        )
+        adapter
+            .handle
+            .set_offload(current.first(first), hardware.first(all))
     }
 
     /// The interface was enabled: it may have forgotten what it was told, and have another backend. PASSIVE_LEVEL.
@@ -156,11 +167,10 @@ impl Oids {
         }
         let offload = state.offload;
         drop(state);
-        let mut record = [0; MAX_RECORD];
-        let length = offload.write_hardware(&mut record);
+        let mut record = Record::EMPTY;
+        let length = offload.write_hardware(&mut record.0);
         let code = NdisStatus(NDIS_STATUS_TASK_OFFLOAD_HARDWARE_CAPABILITIES);
-        let record = record.get(..length).unwrap_or_default();
-        adapter.handle.indicate(code, record);
+        adapter.handle.indicate(code, record.first(length));
         self.publish(adapter);
     }
 
@@ -172,11 +182,10 @@ impl Oids {
         adapter
             .vif
             .receiver_set_offload_options(offload.receive_options());
-        let mut record = [0; MAX_RECORD];
-        let length = offload.write_current(&mut record);
+        let mut record = Record::EMPTY;
+        let length = offload.write_current(&mut record.0);
         let code = NdisStatus(NDIS_STATUS_TASK_OFFLOAD_CURRENT_CONFIG);
-        let record = record.get(..length).unwrap_or_default();
-        adapter.handle.indicate(code, record);
+        adapter.handle.indicate(code, record.first(length));
     }
 
     /// A request. IRQL ≤ DISPATCH_LEVEL, one at a time.
