@@ -18,12 +18,13 @@ use std::thread;
 use std::time::Duration;
 
 use backends::block::BlockConfig;
-use backends::net::{Netback, TapWire};
+use backends::net::{Netback, Offer, TapWire};
 use life::{suspend, until};
 use rig::boot::{self, Machine, Plan};
 use rig::image::Claim;
 use rig::nic::ends::End;
 use rig::nic::probe::{self, Until};
+use rig::nic::{Nic, NicError, Options};
 use rig::packages::Packages;
 use support::{check, dist};
 use tap::vnet::Header;
@@ -117,6 +118,32 @@ fn without_ndis(machine: &Machine) -> Result<(), String> {
     }
 }
 
+/// Two stacks over xennet.sys and xenvif.sys, with the backend's `offer`.
+fn whole(machine: &Machine, offer: Offer, mtu: Option<u32>) -> Result<(), String> {
+    let options = Options {
+        offer,
+        mtu,
+        cpus: 2,
+        captures: None,
+    };
+    let mut nic = match Nic::plug(machine, &options) {
+        Err(NicError::Net(error)) => {
+            eprintln!("SKIPPED: {error}");
+            return Ok(());
+        }
+        plugged => plugged.map_err(|error| error.to_string())?,
+    };
+    let talked = talk(machine, nic.windows(), nic.peer());
+    let (totals, traffic) = (nic.totals(), nic.traffic());
+    let unplugged = nic.unplug(machine).map_err(|error| error.to_string());
+    talked.map_err(|why| format!("{why}; {totals:?}, {traffic:?}"))?;
+    unplugged?;
+    match traffic.iter().all(|queue| queue.sent > 0) {
+        true => Ok(()),
+        false => Err(format!("the queues carried {traffic:?}; {totals:?}")),
+    }
+}
+
 /// What any two stacks can do with each other, before and after a migration.
 fn talk(machine: &Machine, windows: &End, peer: &End) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
@@ -141,7 +168,11 @@ fn talk(machine: &Machine, windows: &End, peer: &End) -> Result<(), String> {
 }
 
 fn case(name: &str, image: &Path) -> Result<(), String> {
-    let packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
+    let mut packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
+    if name == "nic-without-ndis" {
+        // The test's own driver is the one of network devices.
+        packages.infs.retain(|inf| inf.name != "xennet.inf");
+    }
     let machine = boot::boot(Plan {
         cpus: 2,
         memory_mib: 128,
@@ -155,6 +186,22 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
     .map_err(|error| error.to_string())?;
     match name {
         "nic-without-ndis" => without_ndis(&machine)?,
+        "nic-whole" => whole(&machine, Offer::default(), None)?,
+        "nic-jumbo" => whole(&machine, Offer::default(), Some(9000))?,
+        "nic-plain-backend" => whole(
+            &machine,
+            Offer {
+                queues: 1,
+                split: false,
+                gso4: false,
+                gso6: false,
+                checksums4: false,
+                checksums6: false,
+                control: false,
+                multicast: false,
+            },
+            None,
+        )?,
         _ => return Err(format!("no case {name}")),
     }
     let findings = machine.shut_down();
@@ -174,4 +221,19 @@ fn child() {
 #[test]
 fn two_stacks_talk_through_the_bus_driver_alone() {
     check("nic-without-ndis");
+}
+
+#[test]
+fn two_stacks_talk_through_both_drivers() {
+    check("nic-whole");
+}
+
+#[test]
+fn two_stacks_talk_in_long_frames() {
+    check("nic-jumbo");
+}
+
+#[test]
+fn two_stacks_talk_through_a_backend_that_offers_nothing() {
+    check("nic-plain-backend");
 }

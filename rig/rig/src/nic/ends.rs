@@ -15,9 +15,10 @@ const PEER_DEVICE: &str = "vif1.0";
 /// The device in the place of Windows' TCP/IP.
 const WINDOWS_DEVICE: &str = "xennet0";
 
-/// A stack with its device.
+/// A stack with its device, until the last copy is dropped.
+#[derive(Clone)]
 pub struct End {
-    namespace: Namespace,
+    namespace: Arc<Namespace>,
     tap: Arc<Tap>,
     addresses: [IpAddr; 2],
 }
@@ -46,7 +47,7 @@ impl End {
             }),
         )?;
         Ok(Self {
-            namespace,
+            namespace: Arc::new(namespace),
             tap,
             addresses,
         })

@@ -9,3 +9,216 @@ pub mod capture;
 pub mod ends;
 pub mod offload;
 pub mod probe;
+pub mod stack;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use backends::net::{Netback, Nics, Offer, TapWire, Traffic, Witness};
+use ndis_host::{Adapter, State};
+use xen_model::toolstack::VifSpec;
+
+use crate::{boot::Machine, port_nic, wait};
+use capture::Capture;
+use ends::End;
+use stack::{Stack, StackError, Totals};
+use tap::NetError;
+
+/// The interface's number.
+const DEVID: u32 = 0;
+/// How long the drivers may take to bring the card up, or to let go of it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What the card is like.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What its backend offers.
+    pub offer: Offer,
+    /// Bytes of an IP packet; `None` leaves it to the drivers.
+    pub mtu: Option<u32>,
+    /// Virtual CPUs of the machine.
+    pub cpus: u32,
+    /// A folder for captures of what passes both ends.
+    pub captures: Option<PathBuf>,
+}
+
+/// Why there is no card, or it ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum NicError {
+    /// The Linux side.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// A file.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The system.
+    #[error(transparent)]
+    System(#[from] io::Error),
+    /// The protocol.
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    /// The drivers.
+    #[error("{what} within {} s{states}", PATIENCE.as_secs())]
+    Drivers {
+        /// What did not happen.
+        what: &'static str,
+        /// What became of the devices.
+        states: String,
+    },
+}
+
+/// A card that is plugged in, with its two ends.
+pub struct Nic {
+    nics: Nics,
+    stack: Option<Stack>,
+    windows: End,
+    peer: End,
+    captures: Option<[Capture; 2]>,
+    options: Options,
+}
+
+/// The adapter that runs, if it does.
+fn running() -> Option<&'static Adapter> {
+    let mut all = port_nic::all().into_iter();
+    all.find(|adapter| adapter.state() == State::Running && !adapter.is_gone())
+}
+
+impl Nic {
+    /// Plugs a card in, and waits until its link is up.
+    pub fn plug(machine: &Machine, options: &Options) -> Result<Self, NicError> {
+        let peer = End::peer(options.mtu.unwrap_or(1500))?;
+        let captures = match &options.captures {
+            None => None,
+            Some(folder) => Some([open(folder, "windows")?, open(folder, "peer")?]),
+        };
+        let dom0 = machine.dom0();
+        let (driver, nics) = Netback::new();
+        nics.offer(options.offer);
+        let witness: Witness = match &captures {
+            Some([_, capture]) => {
+                let capture = capture.clone();
+                Box::new(move |frame| capture.show(frame))
+            }
+            None => Box::new(|_| ()),
+        };
+        let wire = TapWire::new(Arc::clone(peer.tap()), dom0.bell(), witness)?;
+        nics.attach(DEVID, Box::new(wire));
+        dom0.add_driver(Box::new(driver));
+        dom0.attach_vif(spec(options));
+        let adapter = wait_for_adapter(machine)?;
+        let info = adapter.info();
+        let windows = End::windows(info.mac, info.mtu)?;
+        let mut nic = Self {
+            nics,
+            stack: None,
+            windows,
+            peer,
+            captures,
+            options: options.clone(),
+        };
+        nic.open(adapter)?;
+        Ok(nic)
+    }
+
+    fn open(&mut self, adapter: &'static Adapter) -> Result<(), NicError> {
+        let capture = self.captures.as_ref().map(|[windows, _]| windows.clone());
+        let tap = Arc::clone(self.windows.tap());
+        self.stack = Some(Stack::open(tap, adapter, self.options.cpus, capture)?);
+        Ok(())
+    }
+
+    /// The end in the place of Windows' TCP/IP.
+    pub fn windows(&self) -> &End {
+        &self.windows
+    }
+
+    /// The end behind the backend.
+    pub fn peer(&self) -> &End {
+        &self.peer
+    }
+
+    /// The adapter, while there is one.
+    pub fn adapter(&self) -> Option<&'static Adapter> {
+        self.stack.as_ref().map(Stack::adapter)
+    }
+
+    /// Whether the backend is connected to the card.
+    pub fn is_connected(&self) -> bool {
+        self.nics.is_connected(DEVID)
+    }
+
+    /// What went through the stack on Windows' side.
+    pub fn totals(&self) -> Totals {
+        self.stack.as_ref().map(Stack::totals).unwrap_or_default()
+    }
+
+    /// What went through the backend's queues since the card was last connected.
+    pub fn traffic(&self) -> Vec<Traffic> {
+        self.nics.traffic(DEVID)
+    }
+
+    /// Ends the captures. Returns how many frames passed each end until then: Windows', the peer's.
+    pub fn finish_captures(&self) -> Option<[u64; 2]> {
+        let captures = self.captures.as_ref()?;
+        Some([captures[0].finish(), captures[1].finish()])
+    }
+
+    /// Takes the card out: the protocol lets go of it, the toolstack takes it away. Every frame has come back then.
+    pub fn unplug(&mut self, machine: &Machine) -> Result<Totals, NicError> {
+        let totals = match self.stack.take() {
+            Some(stack) => stack.close()?,
+            None => Totals::default(),
+        };
+        let dom0 = machine.dom0();
+        dom0.detach_vif(DEVID);
+        // Not before the backend has closed: the frontend would be surprised.
+        wait::until(PATIENCE, || dom0.finish_vif_detach(DEVID, false));
+        let gone = || port_nic::all().iter().all(|adapter| adapter.is_gone());
+        match wait::until(PATIENCE, gone) {
+            true => Ok(totals),
+            false => Err(stuck(machine, "the adapter did not go")),
+        }
+    }
+
+    /// Plugs the card in again after [`Self::unplug`].
+    pub fn replug(&mut self, machine: &Machine) -> Result<(), NicError> {
+        machine.dom0().attach_vif(spec(&self.options));
+        let adapter = wait_for_adapter(machine)?;
+        self.open(adapter)
+    }
+}
+
+fn spec(options: &Options) -> VifSpec {
+    VifSpec {
+        mtu: options.mtu,
+        ..VifSpec::new(DEVID)
+    }
+}
+
+fn open(folder: &Path, name: &str) -> Result<Capture, NicError> {
+    let path = folder.join(format!("nic-{name}.pcap"));
+    Capture::new(&path).map_err(|reason| NicError::File { path, reason })
+}
+
+fn wait_for_adapter(machine: &Machine) -> Result<&'static Adapter, NicError> {
+    let linked = || running().is_some_and(|adapter| adapter.link().connected);
+    if !wait::until(PATIENCE, linked) {
+        return Err(stuck(machine, "no network adapter came up"));
+    }
+    running().ok_or_else(|| stuck(machine, "the network adapter stayed away"))
+}
+
+fn stuck(machine: &Machine, what: &'static str) -> NicError {
+    let devices = machine.devices();
+    let states = devices.iter().map(|row| format!("\n  {row}")).collect();
+    NicError::Drivers { what, states }
+}

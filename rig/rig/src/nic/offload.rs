@@ -44,9 +44,9 @@ impl Able {
     }
 }
 
-/// Linux leaves 65536 bytes less its longest headers to a large segment's data (sk_setup_caps: GSO_LEGACY_MAX_SIZE less
-/// MAX_TCP_HEADER, at least 128 + 32).
-const MOST_LINUX: u32 = 65_536 - 160;
+/// The data of the largest segment that Linux makes: 65536 bytes less MAX_TCP_HEADER and 1 (net/core/sock.c:
+/// sk_dst_gso_max_size). MAX_TCP_HEADER is at least 128 + 32, in whole cache lines.
+const MOST_LINUX: u32 = 65_536 - 192 - 1;
 
 /// What is asked of the adapter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
