@@ -9,6 +9,7 @@ use crate::{
     bench::{self, worker::Worker},
     faults::{Faults, name::Fault},
     nbd::Address,
+    nic::show::Feature,
     scenario::{Scenario, explore::Explore},
 };
 
@@ -32,7 +33,7 @@ pub enum Command {
     /// Boot the drivers and use their disks.
     ///
     /// Without --disk a demonstration disk is made (out/run/disk.img), written at random and compared.
-    /// The images of --disk are only read, unless --nbd lets clients write.
+    /// The images of --disk are only read, unless --nbd lets clients write. Where it can, it has a network card, too.
     Run(Run),
     /// Run scenarios by many seeds, and show which seeds fail.
     Explore(Explore),
@@ -140,6 +141,24 @@ pub struct Run {
     /// Serve the disks, as Windows sees them, to NBD clients at HOST:PORT or unix:PATH, until Ctrl-C.
     #[arg(long, value_name = "ADDR")]
     pub nbd: Option<Address>,
+    /// Attach a PV network card, with a Linux network stack at each end; needs root. A run without arguments has one if it can.
+    #[arg(long, conflicts_with = "seed")]
+    pub nic: bool,
+    /// Queues that the card's backend offers; by default one for each virtual CPU.
+    #[arg(long, value_name = "N", conflicts_with = "seed", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub queues: Option<u32>,
+    /// The card's MTU.
+    #[arg(long, value_name = "BYTES", conflicts_with = "seed", value_parser = clap::value_parser!(u32).range(1280..=65_000))]
+    pub mtu: Option<u32>,
+    /// What the card's backend does not offer; may be given several times.
+    #[arg(long, value_name = "FEATURE", conflicts_with = "seed")]
+    pub without: Vec<Feature>,
+    /// Pause, replug and migrate so many times while the card is used.
+    #[arg(long, value_name = "N", requires = "nic", default_value_t = 0)]
+    pub rounds: u32,
+    /// Leave the card's two network stacks to your own programs (ip netns exec) until Ctrl-C.
+    #[arg(long, requires = "nic", conflicts_with = "nbd")]
+    pub keep: bool,
     /// Virtual CPUs.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub cpus: u32,

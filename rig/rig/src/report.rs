@@ -21,7 +21,9 @@ pub struct Report {
     pub devices: Vec<Device>,
     /// The disks.
     pub disks: Vec<Disk>,
-    /// What was done with the disks by the rig itself.
+    /// Network cards.
+    pub nics: usize,
+    /// What was done with disks and network cards by the rig itself.
     pub checks: Vec<Check>,
     /// What was done by NBD clients.
     pub nbd: Option<Nbd>,
@@ -107,10 +109,10 @@ pub struct Disk {
     pub negotiated: Vec<String>,
 }
 
-/// Something the rig did with a disk.
+/// Something the rig did with a disk or a network card.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
-    /// The disk.
+    /// The disk, or the card.
     pub disk: String,
     /// What was done, and with what result.
     pub what: String,

@@ -20,6 +20,7 @@ use crate::{
     image::{Claim, ClaimError},
     interrupt::Interrupt,
     nbd::{Address, Bound},
+    nic::show::{self, ShowError},
     packages::{PackageError, Packages},
     platform::seeded::Random,
     port_disk::PortDisk,
@@ -148,11 +149,7 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
     report.boot_seconds = started.elapsed().as_secs_f64();
     report.print_machine();
 
-    let result = match bound {
-        Some(bound) => serve(&machine, bound, &interrupt, &mut report),
-        None if demonstration => demonstrate(&machine, options, &interrupt, &mut report),
-        None => compare(&machine, &paths, options, &interrupt, &mut report),
-    };
+    let result = use_all(&machine, options, &paths, bound, &interrupt, &mut report);
     report.faults = struck(director);
     report.findings = machine.shut_down();
     report.figures = figures();
@@ -177,6 +174,45 @@ pub fn run(options: &Run) -> Result<bool, RunError> {
             .map_err(fail)?;
     }
     Ok(report.passed)
+}
+
+/// Does with the network card and the disks what was asked for.
+fn use_all(
+    machine: &Machine,
+    options: &Run,
+    paths: &[PathBuf],
+    bound: Option<Bound>,
+    interrupt: &Interrupt,
+    report: &mut Report,
+) -> Result<(), RunFailure> {
+    let demonstration = options.disks.is_empty();
+    let wanted = options.nic || demonstration && bound.is_none() && options.seed.is_none();
+    let mut nic = match wanted {
+        true => show::plug(machine, options)?,
+        false => None,
+    };
+    let used = match &mut nic {
+        Some(nic) if options.keep => show::keep(machine, nic, options, interrupt, report),
+        Some(nic) if bound.is_none() => {
+            show::demonstrate(nic, report).and_then(|()| match options.rounds {
+                0 => Ok(()),
+                _ => show::shake(machine, nic, options, interrupt, report),
+            })
+        }
+        _ => Ok(()),
+    };
+    report.nics = usize::from(nic.is_some());
+    let disks = match bound {
+        _ if options.keep => Ok(()),
+        Some(bound) => serve(machine, bound, interrupt, report),
+        None if demonstration => demonstrate(machine, options, interrupt, report),
+        None => compare(machine, paths, options, interrupt, report),
+    };
+    if let Some(nic) = &mut nic {
+        nic.unplug(machine).map_err(ShowError::from)?;
+    }
+    used?;
+    disks
 }
 
 /// `--fault` and `--faults`: what goes wrong from the start on.
@@ -280,8 +316,12 @@ fn passed(report: &Report, elapsed: Duration) -> String {
         report.disks.len(),
         if report.disks.len() == 1 { "" } else { "s" },
     );
+    let nics = match report.nics {
+        0 => "",
+        _ => " and a network card",
+    };
     format!(
-        "OK: {count} disk{plural} through {} drivers in {:.1} s",
+        "OK: {count} disk{plural}{nics} through {} drivers in {:.1} s",
         report.drivers.len(),
         elapsed.as_secs_f64()
     )
@@ -478,6 +518,8 @@ fn serve(
 enum RunFailure {
     #[error("the machine has no disk")]
     NoDisk,
+    #[error(transparent)]
+    Nic(#[from] ShowError),
     #[error(transparent)]
     Workload(#[from] Failure),
     #[error("{0}")]

@@ -9,6 +9,8 @@ pub mod capture;
 pub mod ends;
 pub mod offload;
 pub mod probe;
+pub mod rounds;
+pub mod show;
 pub mod stack;
 
 use std::{
