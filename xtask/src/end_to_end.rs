@@ -7,6 +7,7 @@ mod bench;
 mod debugger;
 mod explore;
 mod faults;
+mod net;
 mod serve;
 mod tools;
 mod xen;
@@ -80,6 +81,16 @@ pub(crate) fn debugger() -> Outcome {
 /// Debian's tools.
 pub(crate) fn tools() -> Outcome {
     run_all(tools::CHECKS)
+}
+
+/// Two network stacks through the drivers; why there can be none, if so.
+pub(crate) fn net() -> std::result::Result<Outcome, String> {
+    net::impossible().map_or_else(|| Ok(run_all(net::CHECKS)), Err)
+}
+
+/// The same at full length.
+pub(crate) fn net_whole() -> std::result::Result<Outcome, String> {
+    net::impossible().map_or_else(|| Ok(run_all(net::WHOLE)), Err)
 }
 
 /// Measurements.

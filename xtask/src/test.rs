@@ -195,6 +195,11 @@ const STAGES: &[Stage] = &[
         run: || end_to_end(end_to_end::tools),
     },
     Stage {
+        name: "net",
+        what: "two Linux network stacks through the drivers: ping, iperf3, curl, what happens to cards",
+        run: || network(end_to_end::net),
+    },
+    Stage {
         name: "xen",
         what: "the drivers on a real Xen in QEMU, with Linux's backends",
         run: xen,
@@ -206,11 +211,21 @@ const STAGES: &[Stage] = &[
     },
 ];
 
+/// Stages that take long, and run only if they are named.
+const LONG_STAGES: &[Stage] = &[Stage {
+    name: "net-whole",
+    what: "1 GiB by curl, a hundred rounds of pause, replug and migration under iperf3",
+    run: || network(end_to_end::net_whole),
+}];
+
 /// Runs the stages and says what came of them.
 pub(crate) fn run(options: &Options) -> ExitCode {
     if options.list {
         for stage in STAGES {
             println!("{:<14} {}", stage.name, stage.what);
+        }
+        for stage in LONG_STAGES {
+            println!("{:<14} {} (only by its whole name)", stage.name, stage.what);
         }
         return ExitCode::SUCCESS;
     }
@@ -223,7 +238,9 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     };
     let started = Instant::now();
     let (mut passed, mut failed, mut ran) = (0, 0, 0);
-    for stage in STAGES.iter().filter(wanted) {
+    let named = |stage: &&Stage| options.stages.iter().any(|word| stage.name == word);
+    let short = STAGES.iter().filter(wanted);
+    for stage in short.chain(LONG_STAGES.iter().filter(named)) {
         let began = Instant::now();
         let report = (stage.run)().unwrap_or_else(|error| Report::failed(format!("{error:#}\n")));
         passed += report.passed;
@@ -377,9 +394,23 @@ fn self_test() -> Result<Report> {
     })
 }
 
+fn network(checks: fn() -> std::result::Result<end_to_end::Outcome, String>) -> Result<Report> {
+    Ok(match checks() {
+        Ok(outcome) => of_checks(outcome),
+        Err(why) => Report {
+            passed: 0,
+            failed: 0,
+            text: format!("SKIPPED: {why}"),
+        },
+    })
+}
+
 fn end_to_end(checks: fn() -> end_to_end::Outcome) -> Result<Report> {
-    let outcome = checks();
-    Ok(Report {
+    Ok(of_checks(checks()))
+}
+
+fn of_checks(outcome: end_to_end::Outcome) -> Report {
+    Report {
         passed: outcome.passed,
         failed: outcome.failures.len(),
         text: outcome
@@ -387,7 +418,7 @@ fn end_to_end(checks: fn() -> end_to_end::Outcome) -> Result<Report> {
             .iter()
             .map(|failure| format!("{failure}\n"))
             .collect(),
-    })
+    }
 }
 
 fn xen() -> Result<Report> {

@@ -66,14 +66,7 @@ impl Served {
 
     /// Ends it as Ctrl-C does; it must say that all is well. Returns what it printed since it served.
     pub fn stop(mut self) -> Result<String> {
-        let number = self.child.id().to_string();
-        ensure!(
-            Command::new("kill")
-                .args(["-INT", &number])
-                .status()?
-                .success(),
-            "kill failed"
-        );
+        interrupt(&self.child)?;
         let mut output = String::new();
         while let Ok(line) = self.lines.recv_timeout(END) {
             output.push_str(&line);
@@ -102,7 +95,16 @@ impl Drop for Served {
     }
 }
 
-fn follow(stream: Option<ChildStdout>) -> mpsc::Receiver<String> {
+/// Sends a program what Ctrl-C does.
+pub(super) fn interrupt(child: &Child) -> Result<()> {
+    let number = child.id().to_string();
+    let status = Command::new("kill").args(["-INT", &number]).status()?;
+    ensure!(status.success(), "kill failed");
+    Ok(())
+}
+
+/// A program's lines as they come.
+pub(super) fn follow(stream: Option<ChildStdout>) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let Some(stream) = stream else { return };
