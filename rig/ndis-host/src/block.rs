@@ -142,7 +142,7 @@ impl Buffer {
 
     /// Somebody has it from now on.
     pub fn revive(&mut self) {
-        if self.bytes().iter().any(|&byte| byte != DEAD) {
+        if *self.bytes() != [DEAD; size_of::<NET_BUFFER>()] {
             touched("NET_BUFFER", (&raw const self.nb) as usize, self.pool);
         }
         self.live(self.pool);
@@ -229,15 +229,14 @@ impl Block {
 
     /// Somebody has it from now on, as an empty list; with a NET_BUFFER of its own if the pool gives one.
     pub fn revive(&mut self) {
-        let is_dead = |bytes: &[u8]| bytes.iter().all(|&byte| byte == DEAD);
-        if !is_dead(self.list_bytes()) {
+        if *self.list_bytes() != [DEAD; size_of::<NET_BUFFER_LIST>()] {
             touched(
                 "NET_BUFFER_LIST",
                 (&raw const self.nbl) as usize,
                 Some(self.pool),
             );
         }
-        if !is_dead(self.buffer.bytes()) {
+        if *self.buffer.bytes() != [DEAD; size_of::<NET_BUFFER>()] {
             let at = (&raw const self.buffer.nb) as usize;
             touched("NET_BUFFER", at, Some(self.pool));
         }
