@@ -193,7 +193,9 @@ fn version(minor: u8, image: &Path) -> Result<(), String> {
 #[ignore = "run by the other tests"]
 fn child() {
     support::child(|name, image| {
-        let minor = name.strip_prefix("ndis-").and_then(|minor| minor.parse().ok());
+        let minor = name
+            .strip_prefix("ndis-")
+            .and_then(|minor| minor.parse().ok());
         version(minor.ok_or("no such version")?, image)
     });
 }

@@ -394,9 +394,16 @@ pub fn frame(bytes: &[u8]) -> List {
     list
 }
 
+/// The first NET_BUFFER of a list.
+pub fn buffer<'a>(list: List) -> &'a mut NET_BUFFER {
+    // SAFETY: a list that the miniport has, or had.
+    let first = unsafe { (*list).FirstNetBuffer };
+    // SAFETY: lists of the tests have a NET_BUFFER.
+    unsafe { &mut *first }
+}
+
 fn free(list: List) {
-    // SAFETY: a list that [`frame`] made.
-    let chain = unsafe { (*(*list).FirstNetBuffer).MdlChain };
+    let chain = buffer(list).MdlChain;
     // SAFETY: its one MDL.
     let memory = unsafe { (*chain).MappedSystemVa };
     // SAFETY: nobody uses it any more.
@@ -481,8 +488,7 @@ fn break_a_rule(adapter: Handle, list: List) -> bool {
         }
         Some("completes-a-list-without-a-status") => complete(adapter, list, NDIS_STATUS_PENDING),
         Some("shortens-a-list") => {
-            // SAFETY: the list that is to be sent.
-            unsafe { (*(*list).FirstNetBuffer).DataLength -= 1 };
+            buffer(list).DataLength -= 1;
             complete(adapter, list, NDIS_STATUS_SUCCESS);
         }
         Some("completes-with-unknown-flags") => {

@@ -96,8 +96,8 @@ pub fn play(case: &str) {
             on_thread(|| {
                 let list = wire::frame(&[0; 60]);
                 wire::indicate(list);
-                // SAFETY: the protocol has the list; that the miniport writes it is the case.
-                unsafe { (*(*list).FirstNetBuffer).DataLength = 61 };
+                // The protocol has the list; that the miniport writes it is the case.
+                wire::buffer(list).DataLength = 61;
             });
             on_thread(move || keeper.0.lock().unwrap().clear());
         }
