@@ -255,6 +255,8 @@ impl Frame<'_> {
             return Err(self);
         }
         let frame = ManuallyDrop::new(self);
+        // SAFETY: the frame is the protocol's, which gives it back by itself, without those that came behind it.
+        unsafe { (*frame.view.0.as_ptr()).Next = null_mut() };
         Ok(Kept {
             view: View(frame.view.0),
             adapter: frame.batch.adapter,

@@ -1,0 +1,440 @@
+//! The shipped network drivers below the NDIS host: frames both ways, with everything that can be said of them; pauses,
+//! and adapters that go while frames are under way.
+
+#[path = "support/life.rs"]
+mod life;
+#[path = "support/protocol.rs"]
+mod protocol;
+mod support;
+
+use std::path::Path;
+
+use backends::block::BlockConfig;
+use backends::net::{Frame, Gso, Netback, Nics};
+use life::{sleep, suspend, until};
+use ndis_host::{Adapter, Checksum, Control, Layout, Segmentation, State, Tag};
+use protocol::{Client, Received};
+use rig::boot::{self, Machine, Plan};
+use rig::image::Claim;
+use rig::packages::Packages;
+use rig::port_nic;
+use support::{check, dist};
+use xen_model::Resume;
+use xen_model::toolstack::{GuestSpec, VifSpec};
+
+/// NDIS_PACKET_TYPE_DIRECTED, _MULTICAST, _BROADCAST.
+const FILTER: u32 = 0x0B;
+
+/// Has a backend serve interfaces.
+fn serve(machine: &Machine) -> Nics {
+    let (driver, nics) = Netback::new();
+    machine.dom0().add_driver(Box::new(driver));
+    nics
+}
+
+/// The running adapter of interface `number`.
+fn running(number: u32) -> Option<&'static Adapter> {
+    let end = format!(r"\{number}");
+    let mut all = port_nic::all().into_iter();
+    all.find(|it| it.instance().ends_with(&end) && !it.is_gone() && it.state() == State::Running)
+}
+
+/// Plugs an interface in and waits for its adapter.
+fn plug(machine: &Machine, nics: &Nics, number: u32) -> Result<&'static Adapter, String> {
+    machine.dom0().attach_vif(VifSpec::new(number));
+    until("the adapter runs", || running(number).is_some())?;
+    until("it is connected", || nics.is_connected(number))?;
+    running(number).ok_or_else(|| "the adapter went".to_owned())
+}
+
+fn unplug(machine: &Machine, adapter: &Adapter, number: u32) -> Result<(), String> {
+    machine.dom0().detach_vif(number);
+    machine.dom0().finish_vif_detach(number, true);
+    until("the adapter goes", || adapter.is_gone())
+}
+
+/// A frame to the interface of some other type, with bytes that tell it from others.
+fn plain(length: usize, seed: u8) -> Vec<u8> {
+    let mut bytes = vec![0x00, 0x16, 0x3E, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0x88, 0xB5];
+    bytes.extend((bytes.len()..length).map(|at| (at as u8).wrapping_mul(31) ^ seed));
+    bytes.truncate(length);
+    bytes
+}
+
+/// The ones' complement sum of RFC 1071.
+fn sum(bytes: &[u8], start: u32) -> u32 {
+    bytes.chunks(2).fold(start, |sum, pair| {
+        let word = u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
+        let sum = sum + word;
+        (sum & 0xFFFF) + (sum >> 16)
+    })
+}
+
+/// The sum of the pseudo header of a frame as [`over_ipv4`] makes it.
+fn pseudo(frame: &[u8], length: usize) -> u32 {
+    sum(&frame[26..34], u32::from(frame[23]) + length as u32)
+}
+
+/// A packet over IPv4 with `data` bytes behind its header: TCP, or UDP. Its checksum is whole.
+fn over_ipv4(udp: bool, data: usize) -> Vec<u8> {
+    let mut frame = vec![0x00, 0x16, 0x3E, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
+    let header = if udp { 8 } else { 20 };
+    let [high, low] = ((20 + header + data) as u16).to_be_bytes();
+    let protocol = if udp { 17 } else { 6 };
+    frame.extend([0x45, 0, high, low, 0, 1, 0, 0, 64, protocol, 0, 0]);
+    frame.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+    let checksum = !(sum(&frame[14..34], 0) as u16);
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    frame.extend([0x1F, 0x90, 0xC0, 0]);
+    match udp {
+        true => {
+            frame.extend(((8 + data) as u16).to_be_bytes());
+            frame.extend([0, 0]);
+        }
+        false => frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x18, 0xFF, 0xFF, 0, 0, 0, 0]),
+    }
+    frame.extend((0..data).map(|at| (at * 7 % 251) as u8));
+    let length = frame.len() - 34;
+    let whole = !(sum(&frame[34..], pseudo(&frame, length)) as u16);
+    let at = checksum_at(udp);
+    frame[at..at + 2].copy_from_slice(&whole.to_be_bytes());
+    frame
+}
+
+const fn checksum_at(udp: bool) -> usize {
+    if udp { 40 } else { 50 }
+}
+
+/// The same, with the sum of the pseudo header for `length` bytes in the checksum's place.
+fn blank(mut frame: Vec<u8>, udp: bool, length: usize) -> Vec<u8> {
+    let start = pseudo(&frame, length) as u16;
+    let at = checksum_at(udp);
+    frame[at..at + 2].copy_from_slice(&start.to_be_bytes());
+    frame
+}
+
+/// Whether the checksum of a packet as [`over_ipv4`] makes it is right, or left to the receiver.
+fn is_right(frame: &[u8], is_blank: bool) -> bool {
+    let length = frame.len() - 34;
+    match is_blank {
+        true => {
+            let at = checksum_at(frame[23] == 17);
+            frame[at..at + 2] == (pseudo(frame, length) as u16).to_be_bytes()
+        }
+        false => sum(&frame[34..], pseudo(frame, length)) == 0xFFFF,
+    }
+}
+
+/// How frames lie in memory.
+fn layouts() -> [Layout; 4] {
+    [
+        Layout::default(),
+        Layout {
+            offset: 6,
+            pieces: vec![20, 0, 3, 1],
+            apart: true,
+        },
+        Layout {
+            offset: 30,
+            pieces: vec![10, 10, 10, 0, 9, 700],
+            apart: false,
+        },
+        Layout {
+            offset: 0,
+            pieces: vec![0, 0, 13, 1, 1, 1, 600],
+            apart: true,
+        },
+    ]
+}
+
+/// Frames of all lengths, however they lie in memory, both ways.
+fn frames(machine: &Machine) -> Result<(), String> {
+    let nics = serve(machine);
+    let adapter = plug(machine, &nics, 0)?;
+    let client = Client::open(adapter, FILTER)?;
+    let lengths = || (14..=1514).step_by(50);
+    for round in 0..4 {
+        for layout in layouts() {
+            nics.take(0);
+            let frames: Vec<_> = lengths().map(|length| plain(length, round)).collect();
+            client.send(&frames, &layout, |_| ())?;
+            let mut sent: Vec<_> = nics.take(0).into_iter().map(|frame| frame.bytes).collect();
+            sent.sort_by_key(Vec::len);
+            let padded = frames.iter().map(|frame| {
+                let mut frame = frame.clone();
+                frame.resize(frame.len().max(60), 0);
+                frame
+            });
+            if !sent.iter().cloned().eq(padded) {
+                return Err(format!("{} frames arrived, or others", sent.len()));
+            }
+            for frame in &frames {
+                let bytes = frame.clone();
+                let frame = Frame {
+                    bytes,
+                    ..Frame::default()
+                };
+                nics.send(machine.dom0(), 0, frame);
+            }
+            let mut received = client.wait_for(frames.len())?;
+            received.sort_by_key(|frame| frame.bytes.len());
+            if !received.iter().map(|frame| &frame.bytes).eq(&frames) {
+                return Err("other frames arrived".to_owned());
+            }
+        }
+        match round {
+            0 => {
+                port_nic::control(adapter, Control::Pause).map_err(|s| format!("{s:#x}"))?;
+                port_nic::control(adapter, Control::Restart).map_err(|s| format!("{s:#x}"))?;
+            }
+            1 => suspend(machine, Resume::Restored)?,
+            2 => sleep(nt_sys::PowerSystemSleeping3)?,
+            _ => {}
+        }
+        until("it is connected again", || {
+            nics.is_connected(0) && adapter.state() == State::Running
+        })?;
+    }
+    drop(client);
+    unplug(machine, adapter, 0)
+}
+
+/// Checksums, large sends of each kind, tags.
+fn offloads(machine: &Machine) -> Result<(), String> {
+    let nics = serve(machine);
+    let adapter = plug(machine, &nics, 0)?;
+    let client = Client::open(adapter, FILTER)?;
+    for udp in [false, true] {
+        let whole = over_ipv4(udp, 1000);
+        let length = whole.len() - 34;
+        let asked = Checksum {
+            ip_version: 4,
+            ip_header: true,
+            tcp: !udp,
+            udp,
+            transport_offset: 34,
+        };
+        let frame = blank(whole.clone(), udp, length);
+        client.send(&[frame], &Layout::default(), |it| it.set_checksum(asked))?;
+        let sent = nics.take(0);
+        let frame = sent.first().ok_or("no packet arrived")?;
+        if frame.bytes.len() != whole.len() || !is_right(&frame.bytes, frame.blank) {
+            return Err("a checksum is neither blank nor right".to_owned());
+        }
+    }
+    for (segmentation, udp) in [
+        (
+            Segmentation::LsoV1 {
+                mss: 1400,
+                tcp_offset: 34,
+            },
+            false,
+        ),
+        (
+            Segmentation::LsoV2 {
+                mss: 1400,
+                tcp_offset: 34,
+                ip_version: 4,
+            },
+            false,
+        ),
+        (
+            Segmentation::Uso {
+                mss: 1400,
+                udp_offset: 34,
+                ip_version: 4,
+            },
+            true,
+        ),
+    ] {
+        let whole = over_ipv4(udp, 40_000);
+        let frame = blank(whole.clone(), udp, 0);
+        client.send(&[frame], &Layout::default(), |it| {
+            it.set_segmentation(segmentation)
+        })?;
+        let sent = nics.take(0);
+        let header = if udp { 42 } else { 54 };
+        let data: Vec<_> = sent
+            .iter()
+            .flat_map(|it| &it.bytes[header..])
+            .copied()
+            .collect();
+        if data != whole[header..] {
+            return Err(format!(
+                "{segmentation:?}: {} frames with other data",
+                sent.len()
+            ));
+        }
+        if !sent
+            .iter()
+            .all(|it| it.gso.is_some() || it.bytes.len() <= header + 1400)
+        {
+            return Err(format!("{segmentation:?}: a frame is too long"));
+        }
+        let gso = Gso {
+            size: 1400,
+            v6: false,
+        };
+        if !udp && sent.iter().any(|it| it.gso.is_some_and(|said| said != gso)) {
+            return Err(format!("{segmentation:?}: {:?}", sent[0].gso));
+        }
+        if !sent
+            .iter()
+            .all(|it| it.gso.is_some() || is_right(&it.bytes, it.blank))
+        {
+            return Err(format!("{segmentation:?}: a checksum is wrong"));
+        }
+    }
+    // A tag is put in, and taken out.
+    let tag = Tag {
+        priority: 5,
+        cfi: false,
+        vlan: 7,
+    };
+    client.send(&[plain(100, 0)], &Layout::default(), |it| it.set_8021q(tag))?;
+    let sent = nics.take(0);
+    let tagged = &sent.first().ok_or("no tagged frame arrived")?.bytes;
+    if tagged[12..18] != [0x81, 0, 0xA0, 7, 0x88, 0xB5] {
+        return Err(format!("the tag is {:x?}", &tagged[12..18]));
+    }
+    let frame = Frame {
+        bytes: tagged.clone(),
+        ..Frame::default()
+    };
+    nics.send(machine.dom0(), 0, frame);
+    let received = client.wait_for(1)?;
+    let Received {
+        bytes, tag: found, ..
+    } = &received[0];
+    if *bytes != plain(100, 0) || *found != Some(tag) {
+        return Err(format!("{} bytes with the tag {found:?}", bytes.len()));
+    }
+    drop(client);
+    unplug(machine, adapter, 0)
+}
+
+/// What cannot be a frame is refused, and nothing else with it.
+fn refusals(machine: &Machine) -> Result<(), String> {
+    let nics = serve(machine);
+    let adapter = plug(machine, &nics, 0)?;
+    let client = Client::open(adapter, FILTER)?;
+    for (length, expected) in [
+        (1, false),
+        (13, false),
+        (14, true),
+        (1514, true),
+        (1519, false),
+        (60_000, false),
+    ] {
+        nics.take(0);
+        let good = plain(200, 9);
+        let status = client.outcome(&[plain(length, 1), good.clone()], &Layout::default())?;
+        if (status[0] == 0) != expected || status[1] != 0 {
+            return Err(format!("a frame of {length} bytes ends with {status:x?}"));
+        }
+        let arrived = nics.take(0);
+        if arrived.len() != 1 + usize::from(expected)
+            || arrived.last().is_none_or(|it| it.bytes != good)
+        {
+            return Err(format!(
+                "{} frames arrived behind one of {length} bytes",
+                arrived.len()
+            ));
+        }
+    }
+    drop(client);
+    unplug(machine, adapter, 0)
+}
+
+/// The protocol keeps what it has received while the adapter pauses, or goes.
+fn kept(machine: &Machine) -> Result<(), String> {
+    let nics = serve(machine);
+    for round in 0..4 {
+        let adapter = plug(machine, &nics, 0)?;
+        let client = Client::open(adapter, FILTER)?;
+        client.keep(true);
+        for index in 0..40 {
+            let frame = Frame {
+                bytes: plain(100 + index, round),
+                ..Frame::default()
+            };
+            nics.send(machine.dom0(), 0, frame);
+        }
+        client.wait_for(40)?;
+        match round {
+            0 | 1 => {
+                let outcome = port_nic::control(adapter, Control::Pause);
+                outcome.map_err(|status| format!("the pause ends with {status:#x}"))?;
+            }
+            _ => {}
+        }
+        drop(client);
+        unplug(machine, adapter, 0)?;
+    }
+    Ok(())
+}
+
+fn case(name: &str, image: &Path) -> Result<(), String> {
+    let packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
+    match name {
+        "xennet-oldest" => ndis_host::set_version(30),
+        // The first that knows large sends over UDP, as far as the driver is concerned.
+        "xennet-offloads" => ndis_host::set_version(85),
+        _ => {}
+    }
+    let machine = boot::boot(Plan {
+        cpus: 2,
+        memory_mib: 128,
+        packages: &packages,
+        trace: None,
+        seed: None,
+        images: vec![Claim::new(image).map_err(|error| error.to_string())?],
+        guest: GuestSpec::default(),
+        configure: &|_: u32, _: &mut BlockConfig| {},
+    })
+    .map_err(|error| error.to_string())?;
+    match name {
+        "xennet-frames" | "xennet-oldest" => frames(&machine)?,
+        "xennet-offloads" => offloads(&machine)?,
+        "xennet-refusals" => refusals(&machine)?,
+        "xennet-kept" => kept(&machine)?,
+        _ => return Err(format!("no case {name}")),
+    }
+    let findings = machine.shut_down();
+    match findings.is_empty() {
+        true => Ok(()),
+        false => Err(findings.join("\n")),
+    }
+}
+
+/// Not a test of its own: what each test runs in a process.
+#[test]
+#[ignore = "run by the other tests"]
+fn child() {
+    support::child(case);
+}
+
+#[test]
+fn frames_arrive_as_they_were_through_pause_suspension_and_sleep() {
+    check("xennet-frames");
+}
+
+#[test]
+fn frames_arrive_below_the_oldest_ndis() {
+    check("xennet-oldest");
+}
+
+#[test]
+fn checksums_large_sends_and_tags_are_what_was_asked_for() {
+    check("xennet-offloads");
+}
+
+#[test]
+fn what_cannot_be_a_frame_is_refused_alone() {
+    check("xennet-refusals");
+}
+
+#[test]
+fn a_pause_or_an_unplug_waits_for_frames_that_are_kept() {
+    check("xennet-kept");
+}
