@@ -288,9 +288,19 @@ impl Queue {
 
     /// Lends the backend pages, and has the DPC look at what came before. IRQL ≤ DISPATCH_LEVEL.
     pub fn fill(&self) {
-        let notify = self.rx.lock().refill();
-        if notify {
-            self.notify(|channels| &channels.rx);
+        loop {
+            let (notify, before, after) = {
+                let mut rx = self.rx.lock();
+                let before = rx.vacancies();
+                (rx.refill(), before, rx.vacancies())
+            };
+            if notify {
+                self.notify(|channels| &channels.rx);
+            }
+            // There is room for no more, or there are no more pages or grants.
+            if after == 0 || after == before {
+                break;
+            }
         }
         self.pump();
         self.kick();

@@ -11,6 +11,8 @@ use pv_interfaces::vif::{PacketHash, PacketInfo};
 const SPARE: usize = 256;
 /// A ring's pages are 256: their grants would end within one hold of a spin lock otherwise.
 const RECLAIMED_AT_A_TIME: usize = 16;
+/// Pages lent within one hold of a queue's lock: each is a grant.
+const LENT_AT_A_TIME: usize = 32;
 /// Loans that are kept for the next packet.
 const KEPT: usize = 256;
 
@@ -177,11 +179,16 @@ impl Receiver {
         self.engine.kept() != 0 || self.engine.held() != 0
     }
 
-    /// Lends the backend all pages there is room for; whether it is to be notified.
+    /// How many more pages the backend can be lent.
+    pub fn vacancies(&self) -> u32 {
+        self.engine.vacancies()
+    }
+
+    /// Lends the backend pages, some at a time, as the queue's spin lock is held; whether it is to be notified.
     #[must_use = "a notification that is not sent leaves the backend without pages"]
     #[inline(never)]
     pub fn refill(&mut self) -> bool {
-        while self.engine.vacancies() > 0 {
+        for _ in 0..LENT_AT_A_TIME.min(self.engine.vacancies() as usize) {
             let Some(page) = self.free.pop() else { break };
             let lent = match self.lender.permit(page.pfn(0), false) {
                 Ok(lent) => lent,
