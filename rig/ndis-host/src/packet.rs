@@ -10,15 +10,15 @@ use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
 use nt_host::mm::frames;
+use nt_host::mm::mdl::MmUnmapLockedPages;
 use nt_host::platform::PAGE_SIZE;
 use nt_host::sync::{Mutex, Once};
-use nt_sys::MDL;
-use nt_sys::PVOID;
 use nt_sys::ndis::{
     Ieee8021Q, Ieee8021QNetBufferListInfo, LargeSend, NET_BUFFER, NET_BUFFER_LIST,
     NetBufferListHashInfo, NetBufferListHashValue, TcpIpChecksumNetBufferListInfo,
     TcpLargeSendNetBufferListInfo, TransmitChecksum, UdpSegmentation, UdpSegmentationOffloadInfo,
 };
+use nt_sys::{MDL, MDL_ALLOCATED_FIXED_SIZE, MDL_MAPPED_TO_SYSTEM_VA, MDL_PAGES_LOCKED, PVOID};
 
 use crate::adapter::Adapter;
 use crate::block::Block;
@@ -133,6 +133,8 @@ pub struct Memory {
     capacity: usize,
     /// Lists whose NET_BUFFERs were appended to this one.
     appended: Vec<usize>,
+    /// Its MDLs say that it is locked and mapped nowhere.
+    unmapped: bool,
 }
 
 /// Pages of the usual sizes: an Ethernet frame, a jumbo frame, a large send.
@@ -185,6 +187,7 @@ impl Cache {
             offset: 0,
             capacity: 0,
             appended: Vec::new(),
+            unmapped: false,
         });
         fields.revive();
         Some(block)
@@ -195,7 +198,10 @@ impl Cache {
         // SAFETY: nobody else has it.
         let fields = unsafe { &mut *block.as_ptr() };
         let appended = match &mut fields.frame {
-            Some(memory) => core::mem::take(&mut memory.appended),
+            Some(memory) => {
+                memory.end_mappings();
+                core::mem::take(&mut memory.appended)
+            }
             None => Vec::new(),
         };
         fields.retire();
@@ -288,6 +294,7 @@ impl Memory {
     fn lay_out(&mut self, capacity: usize, layout: &Layout, lengths: &[usize]) -> *mut MDL {
         self.offset = layout.offset;
         self.capacity = capacity;
+        self.unmapped = false;
         self.extents.clear();
         let mut at = frames::address(self.first).as_ptr() as usize;
         let mut words = 0;
@@ -316,6 +323,37 @@ impl Memory {
             place += words_of(at, length);
         }
         start.cast()
+    }
+}
+
+impl Memory {
+    /// Calls `act` with each MDL.
+    fn for_each_mdl(&mut self, mut act: impl FnMut(*mut MDL)) {
+        let mut mdl = self.mdls.as_mut_ptr().cast::<MDL>();
+        for _ in &self.extents {
+            act(mdl);
+            // SAFETY: `lay_out` chained them, as many as there are extents.
+            mdl = unsafe { (*mdl).Next };
+        }
+    }
+
+    /// Ends the mappings that drivers made; nobody uses them any more.
+    fn end_mappings(&mut self) {
+        if !core::mem::take(&mut self.unmapped) {
+            return;
+        }
+        self.for_each_mdl(|mdl| {
+            // SAFETY: one of the frame's MDLs.
+            let MDL {
+                MdlFlags,
+                MappedSystemVa,
+                ..
+            } = unsafe { *mdl };
+            if MdlFlags & MDL_MAPPED_TO_SYSTEM_VA != 0 {
+                // SAFETY: the MDL says where it is mapped.
+                unsafe { MmUnmapLockedPages(MappedSystemVa, mdl) };
+            }
+        });
     }
 }
 
@@ -370,6 +408,19 @@ impl Packet {
         }
         self.set_len(frame.len());
         true
+    }
+
+    /// From now on its memory is locked and mapped nowhere, as a program's is: who wants to see it has to map it.
+    pub fn unmap(&mut self) {
+        if let Some(memory) = &mut self.fields().frame {
+            memory.unmapped = true;
+            memory.for_each_mdl(|mdl| {
+                // SAFETY: one of the frame's MDLs.
+                let fields = unsafe { &mut *mdl };
+                fields.MdlFlags = MDL_ALLOCATED_FIXED_SIZE | MDL_PAGES_LOCKED;
+                fields.MappedSystemVa = core::ptr::null_mut();
+            });
+        }
     }
 
     fn info(&mut self, slot: usize, word: u32) {

@@ -3,15 +3,21 @@
 use nt_sys::MDL;
 use nt_sys::ndis::{NET_BUFFER, NET_BUFFER_LIST};
 
+use crate::data;
+
 /// Elements of a chain that are looked at; what is longer is a circle.
 const MOST: usize = 8192;
 
-/// A summary of a list: of itself, of its NET_BUFFERs, of their MDLs.
+/// Bytes of a frame that are looked at: its headers, which are what drivers are tempted to write.
+const BYTES: usize = 128;
+
+/// A summary of a list: of itself, of its NET_BUFFERs, of their MDLs, of the first bytes of their data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     list: u64,
     buffers: u64,
     mdls: u64,
+    data: u64,
 }
 
 #[inline]
@@ -72,6 +78,14 @@ impl Seen {
         for word in buffer.NdisReserved.iter().chain(&buffer.ProtocolReserved) {
             mix(&mut self.buffers, *word as u64);
         }
+        let mut bytes = [0; BYTES];
+        // SAFETY: a NET_BUFFER with its chain is valid.
+        let count = unsafe { data::copy_out(buffer, &mut bytes) };
+        for word in bytes[..count.min(BYTES)].chunks(8) {
+            let mut whole = [0; 8];
+            whole[..word.len()].copy_from_slice(word);
+            mix(&mut self.data, u64::from_le_bytes(whole));
+        }
         let mut next: *const MDL = buffer.MdlChain;
         for _ in 0..MOST {
             // SAFETY: a NET_BUFFER's chain is valid.
@@ -97,6 +111,7 @@ impl Seen {
             () if self.list != before.list => Some("the list itself"),
             () if self.buffers != before.buffers => Some("its NET_BUFFERs"),
             () if self.mdls != before.mdls => Some("its MDLs"),
+            () if self.data != before.data => Some("its data"),
             () => None,
         }
     }

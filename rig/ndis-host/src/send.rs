@@ -16,8 +16,9 @@ use nt_host::verifier::Rule;
 use nt_host::{exports, host, ke};
 use nt_sys::DISPATCH_LEVEL;
 use nt_sys::ndis::{
-    NDIS_HANDLE, NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL, NDIS_SEND_COMPLETE_FLAGS_SINGLE_QUEUE,
-    NDIS_SEND_FLAGS_DISPATCH_LEVEL, NDIS_STATUS_PAUSED, NDIS_STATUS_PENDING, NET_BUFFER_LIST,
+    NDIS_HANDLE, NDIS_NBL_FLAGS_SEND_READ_ONLY, NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL,
+    NDIS_SEND_COMPLETE_FLAGS_SINGLE_QUEUE, NDIS_SEND_FLAGS_DISPATCH_LEVEL, NDIS_STATUS_PAUSED,
+    NDIS_STATUS_PENDING, NET_BUFFER_LIST,
 };
 
 use crate::adapter::{Adapter, State};
@@ -127,6 +128,7 @@ fn transmit(adapter: &'static Adapter, packets: Vec<Packet>) {
         fields.tag = tag;
         fields.nbl.Next = first;
         fields.nbl.SourceHandle = source;
+        fields.nbl.NblFlags |= NDIS_NBL_FLAGS_SEND_READ_ONLY;
         // The miniport is to say what became of it.
         fields.nbl.Status = NDIS_STATUS_PENDING;
         first = &raw mut fields.nbl;

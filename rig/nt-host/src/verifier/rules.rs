@@ -286,7 +286,7 @@ rules! {
         NblStatus "nbl-status" 0xc4
             "a miniport completes a NET_BUFFER_LIST without having set its status"
         NblChanged "nbl-changed" 0xc4
-            "a NET_BUFFER_LIST that was sent, its NET_BUFFERs or MDLs come back changed"
+            "a NET_BUFFER_LIST that was sent, its NET_BUFFERs, MDLs or headers come back changed"
         NblFlags "nbl-flags" 0xc4
             "flags of a completion or indication do not exist, or say DISPATCH_LEVEL below it"
         NblLost "nbl-lost" 0xc4

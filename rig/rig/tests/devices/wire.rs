@@ -174,6 +174,8 @@ pub fn frames() {
     let mut second = adapter.packet(70, &Layout::default()).expect("memory");
     second.fill(&[2; 70]);
     first.append(second);
+    // Locked pages that the miniport has to map, which are not mapped any more when they are used again.
+    first.unmap();
     binding.send(vec![first], None);
     until("both come", || {
         log.frames.lock().unwrap().len() == wanted.len() + 2

@@ -491,6 +491,12 @@ fn break_a_rule(adapter: Handle, list: List) -> bool {
             buffer(list).DataLength -= 1;
             complete(adapter, list, NDIS_STATUS_SUCCESS);
         }
+        Some("writes-what-it-is-to-send") => {
+            let data = NdisGetDataBuffer(buffer(list), 60, null_mut(), 1, 0);
+            // SAFETY: the frame's memory.
+            unsafe { data.cast::<u8>().write(0xFF) };
+            complete(adapter, list, NDIS_STATUS_SUCCESS);
+        }
         Some("completes-with-unknown-flags") => {
             NdisMSendNetBufferListsComplete(adapter, list, 0x80);
         }

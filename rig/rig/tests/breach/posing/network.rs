@@ -27,6 +27,7 @@ const CASES: &[&str] = &[
     "completes-a-list-twice",
     "completes-a-list-without-a-status",
     "shortens-a-list",
+    "writes-what-it-is-to-send",
     "completes-with-unknown-flags",
     "says-dispatch-level-below-it",
     "keeps-a-list",
