@@ -11,6 +11,7 @@ use std::{
 };
 
 use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType};
 
 use crate::{Inside, Namespace, NetError, vnet};
 
@@ -165,6 +166,46 @@ impl Tap {
         // SAFETY: this request takes a number.
         let result = unsafe { libc::ioctl(self.file.as_raw_fd(), request, c_ulong::from(flags)) };
         check(result)
+    }
+
+    /// No frame that is to be cut shall have more data than this (`ip link set gso_max_size`). rtnetlink(7), linux/if_link.h.
+    pub fn set_largest(&self, namespace: &Namespace, bytes: u32) -> io::Result<()> {
+        const IFLA_GSO_MAX_SIZE: u16 = 41;
+        namespace.run(|_| {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            let mut request = request(&self.name)?;
+            control(&socket, libc::SIOCGIFINDEX, &raw mut request)?;
+            // SAFETY: the request above answers with the index.
+            let index = unsafe { request.ifr_ifru.ifru_ifindex };
+            let mut message = Vec::with_capacity(40);
+            // struct nlmsghdr: length, type, flags, sequence number, sender.
+            message.extend(40u32.to_ne_bytes());
+            message.extend(libc::RTM_NEWLINK.to_ne_bytes());
+            message.extend(((libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16).to_ne_bytes());
+            message.extend([0; 8]);
+            // struct ifinfomsg: family and type, index, flags, which flags change.
+            message.extend([0; 4]);
+            message.extend(index.to_ne_bytes());
+            message.extend([0; 8]);
+            // struct rtattr: length, type.
+            message.extend(8u16.to_ne_bytes());
+            message.extend(IFLA_GSO_MAX_SIZE.to_ne_bytes());
+            message.extend(bytes.to_ne_bytes());
+            // Protocol 0: NETLINK_ROUTE.
+            let link = rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, None)?;
+            rustix::net::send(&link, &message, SendFlags::empty())?;
+            let mut answer = [0; 64];
+            let (length, _) = rustix::net::recv(&link, &mut answer[..], RecvFlags::empty())?;
+            // struct nlmsgerr behind the header: 0, or an error number below it.
+            let error = answer[..length]
+                .get(16..20)
+                .and_then(|word| word.try_into().ok());
+            match error.map(i32::from_ne_bytes) {
+                Some(0) => Ok(()),
+                Some(error) => Err(io::Error::from_raw_os_error(-error)),
+                None => Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        })
     }
 
     /// The next frame that Linux sends, to `buffer`: its header and its length. `None` when there is none now.

@@ -103,6 +103,7 @@ fn linux_leaves_undone_what_the_reader_completes() {
     let Some((namespace, tap)) = stack("offloads") else {
         return;
     };
+    tap.set_largest(&namespace, 30_000).unwrap();
     for (offloads, partial) in [
         (Offloads::default(), false),
         (

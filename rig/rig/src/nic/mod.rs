@@ -133,8 +133,8 @@ impl Nic {
 
     fn open(&mut self, adapter: &'static Adapter) -> Result<(), NicError> {
         let capture = self.captures.as_ref().map(|[windows, _]| windows.clone());
-        let tap = Arc::clone(self.windows.tap());
-        self.stack = Some(Stack::open(tap, adapter, self.options.cpus, capture)?);
+        let stack = Stack::open(&self.windows, adapter, self.options.cpus, capture);
+        self.stack = Some(stack?);
         Ok(())
     }
 

@@ -34,19 +34,21 @@ impl Able {
     /// What Linux may leave undone. It has one switch for all checksums; those that the adapter cannot do are completed
     /// by [`ask`].
     pub fn offloads(&self) -> tap::Offloads {
-        let large = |most: Option<u32>| most.is_some_and(|most| most >= MOST_LINUX);
+        let [tso4, tso6] = self.lso.map(|most| most.is_some());
         tap::Offloads {
             checksums: [self.tcp, self.udp].as_flattened().contains(&true),
-            tso4: large(self.lso[0]),
-            tso6: large(self.lso[1]),
-            uso: self.uso.into_iter().all(large),
+            tso4,
+            tso6,
+            uso: self.uso.iter().all(Option::is_some),
         }
     }
-}
 
-/// The data of the largest segment that Linux makes: 65536 bytes less MAX_TCP_HEADER and 1 (net/core/sock.c:
-/// sk_dst_gso_max_size). MAX_TCP_HEADER is at least 128 + 32, in whole cache lines.
-const MOST_LINUX: u32 = 65_536 - 192 - 1;
+    /// The most data that Linux may put into a frame that is to be cut; it has one number for all kinds.
+    pub fn largest(&self) -> Option<u32> {
+        let all = [self.lso, self.uso];
+        all.as_flattened().iter().copied().flatten().min()
+    }
+}
 
 /// What is asked of the adapter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

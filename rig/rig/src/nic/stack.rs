@@ -32,6 +32,7 @@ use tap::Tap;
 
 use super::{
     capture::Capture,
+    ends::End,
     offload::{self, Able, Asked, Found, HEAD},
 };
 use crate::port_nic;
@@ -94,6 +95,7 @@ fn count(counter: &AtomicU64) {
 }
 
 struct Shared {
+    end: End,
     tap: Arc<Tap>,
     adapter: &'static Adapter,
     capture: OnceLock<Capture>,
@@ -153,13 +155,14 @@ pub enum StackError {
 impl Stack {
     /// Binds the device to an adapter and brings that up.
     pub fn open(
-        tap: Arc<Tap>,
+        end: &End,
         adapter: &'static Adapter,
         cpus: u32,
         capture: Option<Capture>,
     ) -> Result<Self, StackError> {
         let shared = Arc::new(Shared {
-            tap,
+            end: end.clone(),
+            tap: Arc::clone(end.tap()),
             adapter,
             capture: capture.map_or_else(OnceLock::new, OnceLock::from),
             under_way: AtomicUsize::new(0),
@@ -272,7 +275,10 @@ fn send(shared: &Shared, binding: &Binding, cpus: u32) {
         }
         if shared.changed.swap(false, Ordering::AcqRel) {
             able = self::able(&shared.adapter.offload());
-            // A device that refuses it has gone.
+            // A device that refuses either has gone; what is too large then is not sent.
+            if let Some(largest) = able.largest() {
+                let _ = shared.tap.set_largest(shared.end.namespace(), largest);
+            }
             let _ = shared.tap.set_offloads(able.offloads());
         }
         let mut sent = 0;
