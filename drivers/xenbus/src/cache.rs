@@ -104,6 +104,9 @@ impl Caches {
     }
 }
 
+/// Objects of a cache that ends which are freed within one hold of its client's lock.
+const FREED_AT_A_TIME: usize = 16;
+
 /// Before each object. 16 bytes, so that the object is aligned as pool blocks are.
 #[repr(C)]
 struct Head {
@@ -301,14 +304,22 @@ impl Cache {
 
     /// Frees everything. Tells whether clients have put back all objects.
     fn close(&self) -> bool {
-        let mut closed = self.closed.lock();
-        *closed = true;
-        self.with_client_lock(false, || {
-            while let Some(object) = self.steal() {
-                self.depot.lock().give(object);
-            }
-            self.retire(usize::MAX);
-        });
+        // From here on the thread leaves it alone.
+        *self.closed.lock() = true;
+        // Some at a time: there may be hundreds, and the client's lock is held.
+        let step = || {
+            let _here = RaisedIrql::dispatch();
+            self.with_client_lock(false, || {
+                for _ in 0..FREED_AT_A_TIME {
+                    match self.steal() {
+                        Some(object) => self.depot.lock().give(object),
+                        None => break,
+                    }
+                }
+                self.retire(FREED_AT_A_TIME)
+            })
+        };
+        while step() {}
         let left = self.depot.lock().total();
         if left != 0 {
             nt::error!("a cache is destroyed while {left} of its objects are out");
@@ -327,19 +338,20 @@ impl Cache {
         }
         let surplus = self.depot.lock().surplus();
         if surplus != 0 {
-            self.with_client_lock(false, || self.retire(surplus));
+            self.with_client_lock(false, || _ = self.retire(surplus));
         }
     }
 
-    /// Frees at most `most` free objects.
-    fn retire(&self, most: usize) {
+    /// Frees at most `most` free objects. Whether there were so many.
+    fn retire(&self, most: usize) -> bool {
         for _ in 0..most {
             let object = self.depot.lock().retire();
             match object {
                 Some(object) => self.discard(object),
-                None => return,
+                None => return false,
             }
         }
+        true
     }
 }
 
