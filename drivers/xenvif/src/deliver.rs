@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use netfront::rx::Packet;
 use netfront::{Checksum, MacAddress};
+use nt::sys::PAGE_SIZE;
 use nt::{Pages, SpinLock};
 use packet::receive::{self, Check, Checks, Large, Wanted};
 use packet::segment::Segments;
@@ -160,7 +161,7 @@ impl Delivery<'_> {
         let mss = usize::from(frame.large.unwrap_or(0));
         for segment in segments {
             let length = segment.layout.length;
-            let fresh = self.receiver.lock().fresh(self.queue, length);
+            let fresh = self.receiver.lock().fresh(self.queue, length, 0);
             let Some(mut loan) = fresh else {
                 self.common
                     .statistics
@@ -231,10 +232,13 @@ impl Delivery<'_> {
         if filled || tag.is_some() {
             loan.write(0, headers.get(..before).unwrap_or_default());
         }
-        if loan.first_length() < before {
-            // Who reads headers wants each in one piece.
-            let length = facts.length as usize;
-            let fresh = self.receiver.lock().fresh(self.queue, length);
+        let length = facts.length as usize;
+        let lead = self.common.align as usize;
+        // Who reads headers wants each in one piece, and frames of LLC as a whole.
+        let whole = (self.common.pull_up || layout.llc.length != 0) && length + lead <= PAGE_SIZE;
+        let needed = if whole { length } else { before };
+        if loan.first_length() < needed || lead != 0 {
+            let fresh = self.receiver.lock().fresh(self.queue, length, lead);
             let Some(mut copy) = fresh else {
                 return self.drop_packet(loan);
             };

@@ -7,6 +7,7 @@
 //!
 //! Only the thread waits for the backend, always with an end; the others set a goal and wait for the thread to settle.
 
+use crate::addresses::{self, About};
 use crate::client::Client;
 use crate::hash::Hash;
 use crate::link::{Attached, Fault};
@@ -15,6 +16,7 @@ use crate::queue::{Common, Queue};
 use crate::settings::Parameters;
 use crate::statistics::Statistics;
 use crate::vif::Vif;
+use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use bus::VifNumber;
@@ -26,7 +28,7 @@ use netfront::lifecycle::{self, Action, Goal, State};
 use nt::processor::ProcessorNumber;
 use nt::{
     Dpc, Event, EventKind, Irql, NtStatus, Result, SpinLock, Thread, processor, thread, time,
-    try_arc,
+    try_arc, try_box,
 };
 use pv_client::debug::Dump;
 use pv_client::{Acquired, c_text};
@@ -44,6 +46,10 @@ const HASH_TIME: Duration = Duration::from_secs(10);
 /// How long the backend may take to answer what was sent when the interface is disabled.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
+/// How often the network is told of addresses after a migration, and how long there is between.
+const ANNOUNCEMENTS: u32 = 3;
+const BETWEEN_ANNOUNCEMENTS: Duration = Duration::from_secs(1);
+
 /// Where the thread is with a goal, in the low byte of a word; the number of the goal is above it.
 const MOVING: u64 = 0;
 const SETTLED: u64 = 1;
@@ -52,6 +58,7 @@ const FAILED: u64 = 2;
 /// The frontend.
 pub struct Frontend {
     pub number: VifNumber,
+    pub permanent: MacAddress,
     pub common: Arc<Common>,
     pub parameters: Parameters,
     queues: Queues,
@@ -67,6 +74,8 @@ pub struct Frontend {
     pub resumed: Arc<AtomicBool>,
     over: AtomicBool,
     ejected: AtomicBool,
+    /// What the toolstack was told before the last disconnection.
+    known: SpinLock<Option<About>>,
     thread: SpinLock<Option<Thread>>,
 }
 
@@ -89,6 +98,8 @@ impl Frontend {
             client: SpinLock::new(None),
             flowing: AtomicBool::new(false),
             fill_checksums: parameters.calculate_checksums,
+            align: parameters.align,
+            pull_up: parameters.pull_up,
             broken: AtomicBool::new(false),
             wake: try_arc(Event::new(EventKind::Synchronization, false)?)?,
         })?;
@@ -100,6 +111,7 @@ impl Frontend {
         }
         Ok(Self {
             number: vif.number(),
+            permanent: address,
             common,
             parameters,
             queues,
@@ -113,6 +125,7 @@ impl Frontend {
             resumed: try_arc(AtomicBool::new(false))?,
             over: AtomicBool::new(false),
             ejected: AtomicBool::new(false),
+            known: SpinLock::new(None),
             thread: SpinLock::new(None),
         })
     }
@@ -301,6 +314,26 @@ impl Frontend {
             .ok()
     }
 
+    /// Keeps what the toolstack was told, for the time after a migration.
+    #[inline(never)]
+    pub fn know(&self, about: About) {
+        if !about.addresses().is_empty() {
+            let old = self.known.lock().replace(about);
+            drop(old);
+        }
+    }
+
+    /// Tells the network where the addresses are now that were known before. PASSIVE_LEVEL.
+    #[inline(never)]
+    pub fn announce_known(&self) {
+        // Nobody else looks at it meanwhile.
+        let known = self.known.lock().take();
+        if let Some(about) = known {
+            addresses::announce(self, about.addresses());
+            *self.known.lock() = Some(about);
+        }
+    }
+
     fn goal(&self) -> (Goal, u64) {
         let goal = self.goal.lock();
         (*goal, self.way.load(Ordering::Acquire) >> 8)
@@ -318,13 +351,16 @@ impl Frontend {
     /// The thread.
     fn run(self: Arc<Self>) {
         let mut life = lifecycle::Frontend::new();
-        let mut attached: Option<Attached> = None;
+        let mut attached: Option<Box<Attached>> = None;
+        // Rounds of announcements to go.
+        let mut rounds = 0;
         loop {
             let over = self.over.load(Ordering::Acquire);
             if self.resumed.swap(false, Ordering::AcqRel) {
                 life.resume();
                 if let Some(old) = attached.take() {
                     nt::info!("vif/{}: resumed", self.number);
+                    rounds = ANNOUNCEMENTS;
                     old.abandon(&self);
                 }
             }
@@ -337,7 +373,14 @@ impl Frontend {
                 if over {
                     return;
                 }
-                self.rest(&mut life, &mut attached);
+                self.rest(&mut life, &mut attached, rounds != 0);
+                if rounds != 0
+                    && life.state() == State::Enabled
+                    && let Some(link) = &attached
+                {
+                    link.announce(&self);
+                    rounds -= 1;
+                }
                 continue;
             };
             if over && action == Action::Settle {
@@ -372,8 +415,17 @@ impl Frontend {
 
     /// Waits for something to happen, and looks what it was.
     #[inline(never)]
-    fn rest(&self, life: &mut lifecycle::Frontend, attached: &mut Option<Attached>) {
-        self.common.wake.wait();
+    fn rest(
+        &self,
+        life: &mut lifecycle::Frontend,
+        attached: &mut Option<Box<Attached>>,
+        announces: bool,
+    ) {
+        if announces && life.state() == State::Enabled {
+            let _ = self.common.wake.wait_for(BETWEEN_ANNOUNCEMENTS);
+        } else {
+            self.common.wake.wait();
+        }
         if self.resumed.load(Ordering::Acquire) || life.state() < State::Connected {
             return;
         }
@@ -404,6 +456,7 @@ impl Frontend {
         }
         self.look_at_link(link, life.state() == State::Enabled);
         link.tell_multicast(self);
+        link.tell_addresses(self);
         if let Some((number, config)) = self.common.hash.news() {
             link.tell_hash(self, number, &config);
             self.hash_told.set();
@@ -426,11 +479,14 @@ impl Frontend {
     fn act(
         &self,
         action: Action,
-        attached: &mut Option<Attached>,
+        attached: &mut Option<Box<Attached>>,
     ) -> core::result::Result<(), Fault> {
         if attached.is_none() {
             let vif = self.vif.upgrade().ok_or(Fault::Cancelled)?;
-            *attached = Some(Attached::open(&vif, self)?);
+            let opened = Attached::open(&vif, self)?;
+            let opened =
+                try_box(opened).map_err(|status| Fault::Step("remember the backend", status))?;
+            *attached = Some(opened);
         }
         let Some(link) = attached else {
             return Err(Fault::Cancelled);
@@ -453,6 +509,7 @@ impl Frontend {
     }
 
     /// Lets packets flow.
+    #[inline(never)]
     fn flow(&self, link: &Attached) -> core::result::Result<(), Fault> {
         for queue in self.active() {
             queue
@@ -465,10 +522,13 @@ impl Frontend {
             queue.fill();
         }
         self.look_at_link(link, true);
+        // Addresses and groups are looked at as soon as the thread has nothing else to do.
+        self.common.wake.set();
         Ok(())
     }
 
     /// Stops the flow: nothing is queued, nothing is delivered, and each side has its packets back.
+    #[inline(never)]
     fn halt(&self) {
         for queue in self.queues() {
             queue.set_open(false);

@@ -1,12 +1,15 @@
 //! A frontend's connection to its backend: made, looked at and ended in the frontend's thread, at PASSIVE_LEVEL.
 
+use crate::addresses::{About, announce};
 use crate::control::{self, Control};
 use crate::frontend::Frontend;
-use crate::grants::{Lender, Lent, Link, RingPages};
+use crate::grants::{Lent, Link, RingPages};
 use crate::queue::{Channels, Queue, Rings};
 use crate::vif::Vif;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bus::VifNumber;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
@@ -16,6 +19,7 @@ use netfront::hash::Config;
 use netfront::keys::{self, Ports, QueueKeys};
 use netfront::link::{BadMtu, Link as Carrier, Mtu};
 use netfront::{rx, tx};
+use nt::netio::AddressWatch;
 use nt::{Event, NtStatus, Pages, time, try_arc};
 use packet::transmit;
 use pv_client::debug::Dump;
@@ -95,6 +99,9 @@ pub struct Attached {
     control: Option<Control>,
     /// What the backend was last told of filtering multicast packets, where it can.
     multicast_control: Option<bool>,
+    /// What the toolstack was last told of the interface.
+    told: Option<About>,
+    _addresses: Option<AddressWatch>,
     _watches: [Watch; 3],
     _late: Late,
     _dump: Option<Dump>,
@@ -148,6 +155,10 @@ impl Attached {
             watch(&path, "speed")?,
         ];
         let own = state(&interfaces.store, &path);
+        let event = Arc::clone(&wake);
+        let addresses = AddressWatch::new(move || event.set())
+            .inspect_err(|status| nt::warning!("vif/{}: no addresses: {status}", frontend.number))
+            .ok();
         let dump = frontend.dump(&interfaces.debug);
         Ok(Self {
             interfaces,
@@ -160,6 +171,8 @@ impl Attached {
             lent: Vec::new(),
             control: None,
             multicast_control: None,
+            told: None,
+            _addresses: addresses,
             _watches: watches,
             _late: late,
             _dump: dump,
@@ -362,10 +375,7 @@ impl Attached {
             rx: rx_lent.reference(),
             ports,
         };
-        let lender = || Lender {
-            link: Some(link.clone()),
-        };
-        match queue.connect(Rings { tx, rx }, lender, backend, max_frame, channels) {
+        match queue.connect(Rings { tx, rx }, link, backend, max_frame, channels) {
             Ok(()) => {
                 self.lent.push([tx_lent, rx_lent]);
                 Ok(keys)
@@ -378,6 +388,35 @@ impl Attached {
                     NtStatus::PIPE_BUSY,
                 ))
             }
+        }
+    }
+
+    /// Tells the toolstack of the interface's addresses, if they have changed; they are what is announced after a
+    /// migration.
+    #[inline(never)]
+    pub fn tell_addresses(&mut self, frontend: &Frontend) {
+        let about = match About::read(frontend, frontend.permanent) {
+            Ok(about) => about,
+            Err(status) => {
+                return nt::warning!("vif/{}: reading addresses: {status}", frontend.number);
+            }
+        };
+        if self.told.as_ref() == Some(&about) {
+            return;
+        }
+        match about.publish(&self.interfaces.store, &attributes(frontend.number)) {
+            Ok(()) => self.told = Some(about),
+            Err(status) => nt::warning!("vif/{}: telling addresses: {status}", frontend.number),
+        }
+    }
+
+    /// Tells the network where the interface is now.
+    pub fn announce(&self, frontend: &Frontend) {
+        // While the link was down netio knew of none, but they are what they were.
+        let now = self.told.as_ref().map(About::addresses);
+        match now.filter(|addresses| !addresses.is_empty()) {
+            Some(addresses) => announce(frontend, addresses),
+            None => frontend.announce_known(),
         }
     }
 
@@ -425,7 +464,7 @@ impl Attached {
 
     /// Ends the connection without the backend's help. What it still uses is left to it.
     #[inline(never)]
-    pub fn abandon(mut self, frontend: &Frontend) {
+    pub fn abandon(mut self: Box<Self>, frontend: &Frontend) {
         self.take_down(frontend);
     }
 
@@ -436,6 +475,12 @@ impl Attached {
         frontend.common.hash.disconnected();
         frontend.common.mac.connected(false);
         self.multicast_control = None;
+        if let Some(told) = self.told.take() {
+            frontend.know(told);
+            let plain = self.interfaces.store.plain();
+            // After a resume nobody knows of it.
+            let _ = plain.remove(None, &attributes(frontend.number));
+        }
         if let Some(control) = self.control.take() {
             let (lent, pages) = control.close();
             give_up(lent, pages);
@@ -491,6 +536,11 @@ impl Attached {
         self.own = state;
         Ok(())
     }
+}
+
+/// Where the toolstack is told of an interface.
+fn attributes(number: VifNumber) -> CText {
+    c_text!("attr/vif/{number}")
 }
 
 /// Ends a ring's grant. A page that the backend keeps stays with its grant for good.

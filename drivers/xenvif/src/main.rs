@@ -15,6 +15,7 @@
 
 extern crate alloc;
 
+mod addresses;
 mod client;
 mod control;
 mod deliver;
@@ -25,6 +26,8 @@ mod grants;
 mod hash;
 mod link;
 mod mac;
+mod migration;
+mod pool;
 mod queue;
 mod rx;
 mod session;

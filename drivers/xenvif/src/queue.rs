@@ -11,7 +11,7 @@
 
 use crate::client::Client;
 use crate::deliver::{Delivery, Ready};
-use crate::grants::{Lender, RingPages};
+use crate::grants::{Lender, Link, RingPages};
 use crate::hash::Hash;
 use crate::mac::Mac;
 use crate::rx::{Loan, Receiver};
@@ -40,6 +40,10 @@ pub struct Common {
     /// Packets go to the client.
     pub flowing: AtomicBool,
     pub fill_checksums: bool,
+    /// Received packets are copied to begin so many bytes into a page; 0: they stay where they are.
+    pub align: u32,
+    /// A received packet is given in one piece, if a page holds it.
+    pub pull_up: bool,
     /// The backend broke the protocol; the thread is woken to end the connection.
     pub broken: AtomicBool,
     pub wake: Arc<Event>,
@@ -126,6 +130,13 @@ impl Queue {
         }
     }
 
+    /// Sends a frame of our own; whether there was room. IRQL ≤ DISPATCH_LEVEL.
+    pub fn announce(&self, frame: &[u8]) -> bool {
+        let sent = self.tx.lock().announce(frame);
+        self.pump();
+        sent
+    }
+
     /// Has the DPC run. IRQL ≤ DISPATCH_LEVEL.
     pub fn kick(&self) {
         if let Some(dpc) = &*self.dpc.lock() {
@@ -151,16 +162,19 @@ impl Queue {
     pub fn connect(
         &self,
         rings: Rings,
-        lender: impl Fn() -> Lender,
+        link: &Link,
         backend: Backend,
         max_frame: u32,
         channels: Channels,
     ) -> core::result::Result<(), Rings> {
         let Rings { tx, rx } = rings;
-        if let Err(rx) = self.rx.lock().connect(rx, lender(), max_frame) {
+        let lender = Lender {
+            link: Some(link.clone()),
+        };
+        if let Err(rx) = self.rx.lock().connect(rx, lender, max_frame) {
             return Err(Rings { tx, rx });
         }
-        self.tx.lock().connect(tx, lender(), backend);
+        self.tx.lock().connect(tx, link.clone(), backend);
         *self.channels.lock() = Some(channels);
         Ok(())
     }
@@ -265,6 +279,7 @@ impl Queue {
 
     fn reclaim(&self) {
         while self.rx.lock().reclaim() {}
+        while self.tx.lock().reclaim() {}
     }
 
     /// Packets lent to the client, and given back, in all. Any IRQL.

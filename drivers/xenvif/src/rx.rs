@@ -270,25 +270,26 @@ impl Receiver {
         Some(loan)
     }
 
-    /// A loan of fresh pages for `length` bytes, as parts that are full but for the last.
+    /// A loan of fresh pages for `length` bytes from `lead` bytes into the first on, as parts that are full but for the last.
     #[inline(never)]
-    pub fn fresh(&mut self, queue: u32, length: usize) -> Option<Box<Loan>> {
+    pub fn fresh(&mut self, queue: u32, length: usize, lead: usize) -> Option<Box<Loan>> {
         let page_size = nt::sys::PAGE_SIZE;
-        let count = length.div_ceil(page_size);
+        let count = length.checked_add(lead)?.div_ceil(page_size);
         if count > MAX_PARTS || self.free.len() < count {
             return None;
         }
         let mut loan = self.loan(queue)?;
-        let mut left = length;
+        let (mut left, mut offset) = (length, lead);
         for place in loan.parts.iter_mut().take(count) {
             let page = self.free.pop()?;
-            let length = left.min(page_size);
+            let length = left.min(page_size.saturating_sub(offset));
             left -= length;
             *place = Some(Part {
                 page,
-                offset: 0,
+                offset: offset as u32,
                 length: length as u32,
             });
+            offset = 0;
         }
         Some(loan)
     }

@@ -8,7 +8,8 @@ use netfront::MacAddress;
 use nt::registry::{Access, Lifetime};
 use nt::{DeviceObject, Key, NtStatus, Result};
 
-const SERVICE: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Services\xenvif";
+/// The service's key.
+pub const SERVICE: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Services\xenvif";
 /// The permanent addresses of the interfaces that there are, for installers.
 const ADDRESSES: &str = "Addresses";
 
@@ -50,6 +51,10 @@ pub struct Parameters {
     pub multicast_control: bool,
     /// Whether the client may be given large packets.
     pub allow_large: bool,
+    /// Received packets are copied to begin so many bytes into a page; 0: they stay where they are.
+    pub align: u32,
+    /// Whether a received packet is given in one piece, if a page holds it.
+    pub pull_up: bool,
     /// Whether checksums that a sender left out are filled in for every client.
     pub calculate_checksums: bool,
 }
@@ -77,6 +82,9 @@ impl Parameters {
             toeplitz: !is_set("FrontendDisableToeplitz", 0),
             multicast_control: !is_set("TransmitterDisableMulticastControl", 0),
             allow_large: is_set("ReceiverAllowGsoPackets", 1),
+            // More than the headers' alignment can need is none.
+            align: number("ReceiverIpAlignOffset", 0).min(64),
+            pull_up: is_set("ReceiverAlwaysPullup", 0),
             calculate_checksums: is_set("ReceiverCalculateChecksums", 1),
         }
     }
@@ -118,7 +126,8 @@ pub fn record_address(number: VifNumber, address: Option<MacAddress>) -> Result<
     }
 }
 
-fn text(arguments: core::fmt::Arguments<'_>) -> Result<String> {
+/// Text, without a panic where there is no memory for it.
+pub fn text(arguments: core::fmt::Arguments<'_>) -> Result<String> {
     struct Fallible(String);
     impl Write for Fallible {
         fn write_str(&mut self, part: &str) -> core::fmt::Result {

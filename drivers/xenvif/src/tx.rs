@@ -1,10 +1,11 @@
 //! The transmitting half of a queue, under its lock: packets that wait, and those in the ring.
 //!
-//! A packet is copied into pages of the queue's own, which are granted to the backend for reading: what else lies on the
-//! client's pages is nobody's business. So the client can have a packet back whatever the backend does.
+//! A packet is copied into pages of the queue's own (`pool.rs`): what else lies on the client's pages is nobody's business,
+//! and the client can have a packet back whatever the backend does.
 
 use crate::client::Cookie;
-use crate::grants::{Lender, Lent, RingPages};
+use crate::grants::{Link, RingPages};
+use crate::pool::{PAGES, Pool, Standing};
 use crate::statistics::{Facts, Statistics};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -12,7 +13,7 @@ use netfront::tx::{self, Multicast, Outcome, Parts, Refusal, Tx};
 use netfront::{Checksum, Hash};
 use nt::mdl::Chain;
 use nt::sys::{MDL, PAGE_SIZE};
-use nt::{NtStatus, Pages, Result};
+use nt::{NtStatus, Result};
 use packet::transmit::{Backend, Cut, Wishes};
 use packet::{Extent, MAX_HEADERS, Mac, Version, transmit};
 use pv_interfaces::vif::{
@@ -21,8 +22,6 @@ use pv_interfaces::vif::{
 };
 use xen_abi::netif::MAX_TX_SIZE;
 
-/// Pages of a queue, hence packets under way.
-const PAGES: usize = 256;
 /// Pages of the longest packet.
 const LONGEST: usize = MAX_TX_SIZE.div_ceil(PAGE_SIZE);
 /// Room for headers, with a tag that is put in.
@@ -109,6 +108,12 @@ struct Sent {
     payload: u32,
 }
 
+impl Sent {
+    fn pages(&self) -> &[u16] {
+        self.pages.get(..self.count).unwrap_or_default()
+    }
+}
+
 /// What became of an attempt to send.
 enum Attempt {
     Sent,
@@ -121,10 +126,9 @@ enum Attempt {
 /// The half.
 pub struct Transmitter {
     /// A packet is known by the number of its first page.
-    engine: Tx<Lender, u16, RingPages>,
-    lender: Lender,
-    pool: Pages,
-    free: Vec<u16>,
+    engine: Tx<Standing, u16, RingPages>,
+    link: Option<Link>,
+    pool: Pool,
     in_ring: Vec<Option<Sent>>,
     waiting: VecDeque<Waiting>,
     backend: Backend,
@@ -134,9 +138,6 @@ pub struct Transmitter {
 impl Transmitter {
     /// Without a ring, and shut. PASSIVE_LEVEL.
     pub fn new() -> Result<Self> {
-        let mut free = Vec::new();
-        free.try_reserve_exact(PAGES)?;
-        free.extend((0..PAGES as u16).rev());
         let mut in_ring = Vec::new();
         in_ring.try_reserve_exact(PAGES)?;
         in_ring.resize_with(PAGES, || None);
@@ -144,9 +145,8 @@ impl Transmitter {
         waiting.try_reserve(WAITING)?;
         Ok(Self {
             engine: Tx::try_new().ok_or(NtStatus::NO_MEMORY)?,
-            lender: Lender::default(),
-            pool: Pages::allocate(PAGES)?,
-            free,
+            link: None,
+            pool: Pool::new()?,
             in_ring,
             waiting,
             backend: Backend {
@@ -161,17 +161,26 @@ impl Transmitter {
     }
 
     /// Begins with a new ring.
-    pub fn connect(&mut self, ring: tx::Ring<RingPages>, lender: Lender, backend: Backend) {
+    pub fn connect(&mut self, ring: tx::Ring<RingPages>, link: Link, backend: Backend) {
         self.engine.connect(ring);
-        self.lender = lender;
+        self.pool.begin();
+        self.link = Some(link);
         self.backend = backend;
     }
 
-    /// Ends the connection. Packets in the ring are done as soon as their pages are back.
+    /// Ends the connection. Packets in the ring are done; their pages come back by [`Transmitter::reclaim`].
     pub fn disconnect(&mut self) -> Option<RingPages> {
-        let ring = self.engine.disconnect(&mut self.lender);
-        self.lender.link = None;
+        let ring = self.engine.disconnect(&mut Standing);
+        self.link = None;
+        self.pool.finish();
         ring
+    }
+
+    /// Takes back pages that the backend has let go of after the end of a connection; whether there may be more. Some at a
+    /// time, as the queue's spin lock is held.
+    #[must_use = "there may be more"]
+    pub fn reclaim(&mut self) -> bool {
+        self.pool.reclaim()
     }
 
     /// Takes packets from the client, or no more.
@@ -215,8 +224,7 @@ impl Transmitter {
     /// Takes answers; whether there may be more.
     #[inline(never)]
     pub fn poll(&mut self, limit: u32) -> core::result::Result<bool, tx::Broken> {
-        self.engine.tick(&mut self.lender);
-        self.engine.poll(limit, &mut self.lender)
+        self.engine.poll(limit, &mut Standing)
     }
 
     /// The next packet that is done.
@@ -227,8 +235,7 @@ impl Transmitter {
             let Some(sent) = place.and_then(Option::take) else {
                 continue;
             };
-            // There is room: each page was popped from here.
-            self.free.extend(sent.pages.iter().take(sent.count));
+            self.pool.give(sent.pages());
             if let Some(cookie) = sent.cookie {
                 return Some(Done {
                     cookie,
@@ -270,7 +277,7 @@ impl Transmitter {
 
     /// Whether the backend still uses pages after the end of the connection.
     pub fn is_held(&self) -> bool {
-        self.engine.held() != 0
+        self.link.is_none() && self.pool.is_held()
     }
 
     fn send(&mut self, packet: &Waiting) -> Attempt {
@@ -280,7 +287,7 @@ impl Transmitter {
             return Attempt::Refused;
         }
         // A GSO and a hash.
-        if self.free.len() < pages || !self.engine.has_room(pages as u32, 2) {
+        if self.pool.free() < pages || !self.engine.has_room(pages as u32, 2) {
             return Attempt::Full;
         }
         // SAFETY: the client's MDLs stay as they are until the packet is returned.
@@ -355,12 +362,11 @@ impl Transmitter {
         const NOTHING: [u8; packet::MIN_FRAME] = [0; packet::MIN_FRAME];
         let mut pages = [0; LONGEST];
         let (mut count, mut total) = (0, 0usize);
-        let start = self.pool.as_ptr();
         let mut put = |mut bytes: &[u8]| {
             while !bytes.is_empty() {
                 let offset = total % PAGE_SIZE;
                 if offset == 0 {
-                    let (Some(page), Some(place)) = (self.free.pop(), pages.get_mut(count)) else {
+                    let (Some(page), Some(place)) = (self.pool.take(), pages.get_mut(count)) else {
                         return false;
                     };
                     *place = page;
@@ -373,8 +379,8 @@ impl Transmitter {
                 let Some((part, later)) = bytes.split_at_checked(now) else {
                     return false;
                 };
-                let to = start.wrapping_add(usize::from(*page) * PAGE_SIZE + offset);
-                // SAFETY: within a page of the pool, which was free and so is granted to nobody.
+                let to = self.pool.start(*page).wrapping_add(offset);
+                // SAFETY: within a page of the pool that was free: nobody but the backend looks at it.
                 unsafe { to.copy_from_nonoverlapping(part.as_ptr(), now) };
                 total += now;
                 bytes = later;
@@ -388,7 +394,7 @@ impl Transmitter {
             let missing = NOTHING.get(total..).unwrap_or_default();
             let offset = total;
             if let Some(page) = pages.first().filter(|_| count == 1) {
-                let to = start.wrapping_add(usize::from(*page) * PAGE_SIZE + offset);
+                let to = self.pool.start(*page).wrapping_add(offset);
                 // SAFETY: as above; a short packet is on one page.
                 unsafe { to.copy_from_nonoverlapping(missing.as_ptr(), missing.len()) };
                 total = packet::MIN_FRAME;
@@ -397,29 +403,54 @@ impl Transmitter {
             }
         }
         if !whole {
-            self.free.extend(pages.iter().take(count));
+            self.pool.give(pages.get(..count).unwrap_or_default());
             return None;
         }
         Some((pages, count, total))
     }
 
-    /// Grants a packet's pages and puts it into the ring.
+    /// Sends a frame of our own; whether there was room.
+    #[inline(never)]
+    pub fn announce(&mut self, frame: &[u8]) -> bool {
+        let mut headers = [0; MAX_HEADERS];
+        let pieces = core::iter::once(frame);
+        let layout = packet::parse(pieces.clone(), Extent::Frame, &mut headers).layout;
+        let Some(kind) = Mac::from_start(frame).map(Mac::kind) else {
+            return false;
+        };
+        if !self.open || self.pool.free() == 0 || !self.engine.has_room(1, 0) {
+            return false;
+        }
+        let Some((pages, count, total)) = self.copy(pieces) else {
+            return false;
+        };
+        let sent = Sent {
+            cookie: None,
+            pages,
+            count,
+            facts: Facts::of(kind, &layout, frame.len() as u32, false),
+            payload: 0,
+        };
+        let about = tx::Packet {
+            checksum: Checksum::Unknown,
+            gso: None,
+            hash: None,
+        };
+        matches!(self.push_packet(sent, &about, total), Attempt::Sent)
+    }
+
+    /// Puts a packet into the ring, and grants pages that the backend does not know yet.
     #[inline(never)]
     fn push_packet(&mut self, sent: Sent, about: &tx::Packet, total: usize) -> Attempt {
-        let mut parts: Parts<Lender> = Parts::default();
+        let mut parts: Parts<Standing> = Parts::default();
         let mut left = total;
         let mut outcome = Ok(());
         for page in sent.pages.iter().take(sent.count) {
             let length = left.min(PAGE_SIZE);
             left -= length;
-            let pfn = self.pool.pfn(usize::from(*page));
-            let added = self.lender.permit(pfn, true).and_then(|lent| {
-                parts
-                    .add(&self.lender, lent, 0, length as u32)
-                    .map_err(|(lent, _)| {
-                        put_back(lent);
-                        NtStatus::INVALID_PARAMETER
-                    })
+            let added = self.pool.gref(*page, self.link.as_ref()).and_then(|gref| {
+                let added = parts.add(&Standing, gref, 0, length as u32);
+                added.map_err(|_| NtStatus::INVALID_PARAMETER)
             });
             if added.is_err() {
                 outcome = Err(Refusal::Full);
@@ -440,10 +471,7 @@ impl Transmitter {
                 Attempt::Sent
             }
             Err(refusal) => {
-                while let Some(lent) = parts.pop() {
-                    put_back(lent);
-                }
-                self.free.extend(sent.pages.iter().take(sent.count));
+                self.pool.give(sent.pages());
                 match refusal {
                     // Others' ends bring back what was short; without others there is no such end.
                     Refusal::Full | Refusal::Stopped if !self.engine.is_empty() => Attempt::Full,
@@ -451,14 +479,6 @@ impl Transmitter {
                 }
             }
         }
-    }
-}
-
-/// Ends a grant that the backend was never told of.
-fn put_back(lent: Lent) {
-    if let Err(lent) = lent.revoke() {
-        // It cannot be in use, so this does not happen; the page of the pool stays granted then, and that does no harm.
-        core::mem::forget(lent);
     }
 }
 

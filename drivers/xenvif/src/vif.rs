@@ -6,6 +6,7 @@
 use crate::driver::Node;
 use crate::fdo::Fdo;
 use crate::frontend::Frontend;
+use crate::migration;
 use crate::session::Interfaces;
 use crate::settings::{self, Parameters};
 use crate::table;
@@ -102,12 +103,23 @@ impl Vif {
         }
     }
 
-    /// Whether an emulated network card may stand for this device. Then it is to be unplugged at the next boot.
-    fn is_emulated(&self) -> bool {
+    /// Whether an emulated network card stands for this device, or may. Then it is to be unplugged at the next boot.
+    fn is_emulated(&self, device: Option<&DeviceObject>) -> bool {
+        let card = device.and_then(|device| {
+            let card = migration::emulated(device, self.address());
+            let warn =
+                |status: &NtStatus| nt::warning!("{self:?}: looking for interfaces: {status}");
+            card.inspect_err(warn).ok()?
+        });
+        if let Some(card) = &card
+            && let Err(status) = migration::save(self.number(), card)
+        {
+            nt::warning!("{self:?}: saving settings: {status}");
+        }
         let Ok(nics) = self.fdo.nics() else {
             return true;
         };
-        if nics.are_unplugged() {
+        if nics.are_unplugged() && card.is_none() {
             return false;
         }
         if !self.unplug_requested.swap(true, Ordering::AcqRel) {
@@ -222,11 +234,22 @@ impl ChildDevice for Vif {
             nt::info!("{self:?} is not for the safe mode");
             return Err(NtStatus::UNSUCCESSFUL);
         }
-        if self.is_emulated() {
+        let device = self.life.object();
+        if let Some(device) = &device
+            && let Err(status) = migration::name(device, self.number())
+        {
+            nt::trace!("{self:?} has no name: {status}");
+        }
+        if self.is_emulated(device.as_ref()) {
             return Err(NtStatus::PNP_REBOOT_REQUIRED);
         }
-        let wish = match self.life.object() {
-            Some(device) => settings::network_address(&device)
+        if let Some(device) = &device
+            && let Err(status) = migration::restore(self.number(), device)
+        {
+            nt::warning!("{self:?}: restoring settings: {status}");
+        }
+        let wish = match &device {
+            Some(device) => settings::network_address(device)
                 .inspect_err(|_| nt::error!("{self:?}: NetworkAddress is no address"))?,
             None => None,
         };

@@ -48,6 +48,8 @@ pub mod log;
 #[cfg(windows)]
 pub mod mdl;
 #[cfg(windows)]
+pub mod netio;
+#[cfg(windows)]
 pub mod pages;
 #[cfg(windows)]
 mod pool;

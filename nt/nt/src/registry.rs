@@ -8,12 +8,12 @@ use core::mem::offset_of;
 use core::ptr::null_mut;
 use nt_sys::imports::{
     IoOpenDeviceRegistryKey, ZwClose, ZwCreateKey, ZwDeleteKey, ZwDeleteValueKey, ZwEnumerateKey,
-    ZwOpenKey, ZwQueryValueKey, ZwSetValueKey,
+    ZwEnumerateValueKey, ZwOpenKey, ZwQueryKey, ZwQueryValueKey, ZwSetValueKey,
 };
 use nt_sys::{
-    HANDLE, KEY_BASIC_INFORMATION, KEY_VALUE_PARTIAL_INFORMATION, OBJ_CASE_INSENSITIVE,
-    OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, REG_DWORD, REG_EXPAND_SZ, REG_MULTI_SZ, REG_SZ,
-    UNICODE_STRING,
+    HANDLE, KEY_BASIC_INFORMATION, KEY_VALUE_FULL_INFORMATION, KEY_VALUE_PARTIAL_INFORMATION,
+    OBJ_CASE_INSENSITIVE, OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, REG_DWORD, REG_EXPAND_SZ,
+    REG_MULTI_SZ, REG_SZ, UNICODE_STRING,
 };
 
 /// Where services live.
@@ -21,6 +21,8 @@ pub const SERVICES: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Services
 /// Where the system's settings live.
 pub const CONTROL: &str = r"\Registry\Machine\SYSTEM\CurrentControlSet\Control";
 
+/// KEY_INFORMATION_CLASS: KeyNameInformation (wdm.h).
+const KEY_NAME_INFORMATION: i32 = 3;
 /// No value may be longer than this many bytes; a longer one is refused, not cut.
 const LONGEST_VALUE: usize = 64 * 1024;
 
@@ -286,10 +288,7 @@ impl Key {
         let name = number(bytes, offset_of!(KEY_BASIC_INFORMATION, NameLength))
             .and_then(|length| bytes.get(HEAD..HEAD.checked_add(length)?))
             .ok_or(NtStatus::DATA_ERROR)?;
-        let mut text = Vec::new();
-        text.try_reserve(name.len() / 2)?;
-        text.extend(units(name));
-        decode(&text).map(Some)
+        text_of(name).map(Some)
     }
 
     /// Reads the value `name`; STATUS_OBJECT_NAME_NOT_FOUND when it is not there.
@@ -336,6 +335,79 @@ impl Key {
                 data: copy,
             });
         }
+    }
+
+    /// The value number `index` with its name; `None` past the last.
+    pub fn value_at(&self, index: u32) -> Result<Option<(String, Value)>> {
+        const HEAD: usize = offset_of!(KEY_VALUE_FULL_INFORMATION, Name);
+        let mut block = buffer(HEAD + 512)?;
+        loop {
+            let mut length = 0;
+            // SAFETY: the buffer is as long as stated.
+            let status = NtStatus(unsafe {
+                ZwEnumerateValueKey(
+                    self.handle,
+                    index,
+                    nt_sys::KeyValueFullInformation,
+                    block.as_mut_ptr().cast(),
+                    size_of_val(block.as_slice()) as u32,
+                    &mut length,
+                )
+            });
+            if status == NtStatus::NO_MORE_ENTRIES {
+                return Ok(None);
+            }
+            let length = length as usize;
+            let too_short = matches!(
+                status,
+                NtStatus::BUFFER_OVERFLOW | NtStatus::BUFFER_TOO_SMALL
+            );
+            if too_short && length > size_of_val(block.as_slice()) && length <= LONGEST_VALUE {
+                block = buffer(length)?;
+                continue;
+            }
+            status.ok()?;
+            let bytes = bytes(&block);
+            let field = |at| number(bytes, at);
+            let part = |start: usize, length: usize| bytes.get(start..start.checked_add(length)?);
+            let name = field(offset_of!(KEY_VALUE_FULL_INFORMATION, NameLength))
+                .and_then(|length| part(HEAD, length));
+            let data = field(offset_of!(KEY_VALUE_FULL_INFORMATION, DataOffset))
+                .zip(field(offset_of!(KEY_VALUE_FULL_INFORMATION, DataLength)))
+                .and_then(|(start, length)| part(start, length));
+            let kind = field(offset_of!(KEY_VALUE_FULL_INFORMATION, Type));
+            let (Some(name), Some(data), Some(kind)) = (name, data, kind) else {
+                return Err(NtStatus::DATA_ERROR);
+            };
+            let mut value = Value {
+                kind: kind as u32,
+                data: Vec::new(),
+            };
+            value.data.try_reserve_exact(data.len())?;
+            value.data.extend_from_slice(data);
+            return Ok(Some((text_of(name)?, value)));
+        }
+    }
+
+    /// The whole path of the key, from `\Registry` on.
+    pub fn path(&self) -> Result<String> {
+        // A length in bytes, then the name (Microsoft Learn, "KEY_NAME_INFORMATION").
+        const HEAD: usize = 4;
+        let mut block = buffer(HEAD + 2 * 1024)?;
+        let mut length = 0;
+        // SAFETY: the buffer is as long as stated.
+        NtStatus::check(unsafe {
+            ZwQueryKey(
+                self.handle,
+                KEY_NAME_INFORMATION,
+                block.as_mut_ptr().cast(),
+                size_of_val(block.as_slice()) as u32,
+                &mut length,
+            )
+        })?;
+        let bytes = bytes(&block);
+        let name = number(bytes, 0).and_then(|length| bytes.get(HEAD..HEAD.checked_add(length)?));
+        text_of(name.ok_or(NtStatus::DATA_ERROR)?)
     }
 
     /// Reads the DWORD `name`.
@@ -411,6 +483,14 @@ impl Drop for Key {
             unsafe { ZwClose(self.handle) };
         }
     }
+}
+
+/// The text of UTF-16 in bytes.
+fn text_of(bytes: &[u8]) -> Result<String> {
+    let mut text = Vec::new();
+    text.try_reserve(bytes.len() / 2)?;
+    text.extend(units(bytes));
+    decode(&text)
 }
 
 /// Room for `bytes` bytes, aligned as the information structures want.

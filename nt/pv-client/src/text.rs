@@ -72,6 +72,14 @@ impl CText {
     }
 }
 
+impl PartialEq for CText {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes() && self.whole == other.whole
+    }
+}
+
+impl Eq for CText {}
+
 impl fmt::Write for CText {
     fn write_str(&mut self, part: &str) -> fmt::Result {
         self.append(part.as_bytes());
