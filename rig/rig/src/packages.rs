@@ -88,6 +88,13 @@ impl Packages {
         }
     }
 
+    /// Leaves a driver out: its INF and its image.
+    pub fn leave_out(&mut self, driver: &str) {
+        self.infs.retain(|inf| inf.name != format!("{driver}.inf"));
+        self.images
+            .retain(|image| image.name != format!("{driver}.sys"));
+    }
+
     /// Reads every `.inf` and `.sys` of a folder, with those of the folder `ours` for which it has none of the same name.
     pub fn read_over(folder: &Path, ours: &Path) -> Result<Self, PackageError> {
         let mut packages = Self::read_all(folder)?;

@@ -4,12 +4,7 @@
 #[allow(dead_code, reason = "other tests let the machine sleep")]
 #[path = "support/life.rs"]
 mod life;
-#[path = "support/nic.rs"]
-mod nic;
 mod support;
-#[allow(dead_code, reason = "tests of the interface itself use the rest of it")]
-#[path = "support/vif_client.rs"]
-mod vif_client;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,9 +21,10 @@ use rig::nic::ends::End;
 use rig::nic::probe::{self, Until};
 use rig::nic::{Nic, NicError, Options};
 use rig::packages::Packages;
+use rig::vif::client::VifClient;
+use rig::vif::driver;
 use support::{check, dist};
 use tap::vnet::Header;
-use vif_client::VifClient;
 use xen_model::Resume;
 use xen_model::toolstack::{GuestSpec, VifSpec};
 
@@ -79,7 +75,7 @@ fn bridge(windows: &End, client: &mut VifClient, stop: &AtomicBool) -> Result<()
 /// Two stacks over xenvif.sys alone: the one above it does without offloads, the peer has all of them.
 fn without_ndis(machine: &Machine) -> Result<(), String> {
     let Some(peer) = peer() else { return Ok(()) };
-    nic::bind();
+    driver::bind();
     let (driver, nics) = Netback::new();
     let dom0 = machine.dom0();
     dom0.add_driver(Box::new(driver));
@@ -171,7 +167,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
     let mut packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
     if name == "nic-without-ndis" {
         // The test's own driver is the one of network devices.
-        packages.infs.retain(|inf| inf.name != "xennet.inf");
+        packages.leave_out("xennet");
     }
     let machine = boot::boot(Plan {
         cpus: 2,

@@ -1,19 +1,17 @@
 //! The shipped bus driver of network devices: devices that follow xenstore, what their drivers are offered, and what a
 //! suspension, a sleep and an emulated network card do to them. Nothing is left over at the end.
 
+#[path = "vif/addresses.rs"]
+mod addresses;
 #[path = "vif/hash.rs"]
 mod hash;
 #[path = "support/life.rs"]
 mod life;
 #[path = "vif/multicast.rs"]
 mod multicast;
-#[path = "support/nic.rs"]
-mod nic;
 mod support;
 #[path = "vif/tags.rs"]
 mod tags;
-#[path = "support/vif_client.rs"]
-mod vif_client;
 
 use std::path::Path;
 
@@ -28,8 +26,9 @@ use pv_interfaces::vif::{
 use rig::boot::{self, Machine, Plan};
 use rig::image::Claim;
 use rig::packages::Packages;
+use rig::vif::client::VifClient;
+use rig::vif::driver as nic;
 use support::{check, dist};
-use vif_client::VifClient;
 use xen_model::Resume;
 use xen_model::toolstack::{GuestSpec, VifSpec};
 
@@ -511,9 +510,16 @@ fn keep_emulated_nics(packages: &mut Packages) -> Result<(), String> {
 }
 
 fn case(name: &str, image: &Path) -> Result<(), String> {
+    if name.starts_with("vif:") {
+        let outcome =
+            rig::faults::hostile::run(name, &dist()).map_err(|error| error.to_string())?;
+        return outcome
+            .and_then(|outcome| outcome.failure)
+            .map_or(Ok(()), Err);
+    }
     let mut packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
-    // The test's own driver is the one of network devices.
-    packages.infs.retain(|inf| inf.name != "xennet.inf");
+    // Tests of the VIF interface have a client of their own above it.
+    packages.leave_out("xennet");
     if name == "emulated-nic" {
         keep_emulated_nics(&mut packages)?;
     }
@@ -551,6 +557,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         "vif-hash" => hash::spread(&machine)?,
         "vif-no-control-ring" => hash::without_control_ring(&machine)?,
         "vif-multicast" => multicast::groups(&machine)?,
+        "vif-addresses" => addresses::told(&machine)?,
         "vif-tags" => tags::both_ways(&machine)?,
         "vif-address" => own_address(&machine)?,
         "vif-link" => link(&machine)?,
@@ -638,6 +645,11 @@ fn a_backend_without_a_control_ring_has_no_hash() {
 #[test]
 fn the_backend_passes_the_groups_that_the_client_wants() {
     check("vif-multicast");
+}
+
+#[test]
+fn the_toolstack_and_the_network_are_told_of_addresses() {
+    check("vif-addresses");
 }
 
 #[test]

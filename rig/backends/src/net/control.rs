@@ -13,6 +13,7 @@ use xen_model::dom0::Dom0;
 use xen_model::{Access, EventEnd, Xen};
 
 use super::FrameHash;
+use super::lying::ControlLie;
 use super::ring::{BackRing, Overflow};
 
 /// Entries that a mapping may have (Linux: `XENVIF_MAX_MAPPING_SIZE` is no smaller than what Windows asks for).
@@ -24,6 +25,8 @@ pub(super) struct Control {
     end: Arc<EventEnd>,
     queues: u32,
     hash: Hash,
+    /// Told in the next answer.
+    lie: Option<ControlLie>,
     broken: bool,
 }
 
@@ -36,7 +39,12 @@ struct Hash {
 }
 
 impl Control {
-    pub(super) fn connect(dom0: &Dom0, ring: u32, port: u32, queues: u32) -> Result<Self, String> {
+    pub(super) fn connect(
+        dom0: &Dom0,
+        (ring, port): (u32, u32),
+        queues: u32,
+        lie: Option<ControlLie>,
+    ) -> Result<Self, String> {
         let xen = dom0.xen();
         let ring = BackRing::map(xen, Gref(ring))
             .map_err(|error| format!("mapping the control ring: {error}"))?;
@@ -48,6 +56,7 @@ impl Control {
             end,
             queues,
             hash: Hash::default(),
+            lie,
             broken: false,
         })
     }
@@ -58,7 +67,7 @@ impl Control {
 
     /// Answers what was asked. Returns whether there was anything.
     pub(super) fn serve(&mut self, dom0: &Dom0) -> bool {
-        let mut worked = false;
+        let (mut worked, mut wrong_index) = (false, None);
         self.end.take();
         while !self.broken {
             match self.ring.ready() {
@@ -72,12 +81,21 @@ impl Control {
                         Ok(data) => (CTRL_STATUS_SUCCESS, data),
                         Err(status) => (status, 0),
                     };
-                    let response = CtrlResponse {
+                    let mut response = CtrlResponse {
                         id: request.id,
                         kind: request.kind,
                         status,
                         data,
                     };
+                    match self.lie.take() {
+                        None => {}
+                        Some(ControlLie::Silence) => continue,
+                        Some(ControlLie::UnknownId) => response.id ^= 0x5A5A,
+                        Some(ControlLie::Type) => response.kind ^= 1,
+                        Some(ControlLie::Status(status)) => response.status = status,
+                        Some(ControlLie::Repeat) => self.ring.respond(response.to_words()),
+                        Some(ControlLie::Index(by)) => wrong_index = Some(by),
+                    }
                     self.ring.respond(response.to_words());
                 }
                 Err(Overflow) => {
@@ -87,6 +105,10 @@ impl Control {
             }
         }
         if self.ring.publish() {
+            dom0.xen().dom0_notify(&self.end);
+        }
+        if let Some(by) = wrong_index {
+            self.ring.publish_wrong(by);
             dom0.xen().dom0_notify(&self.end);
         }
         worked

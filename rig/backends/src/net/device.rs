@@ -8,7 +8,7 @@
 //!   Closed (6)          Closed (6); InitWait again once the frontend is back at 1, if `online`
 //! ```
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use xen_abi::xenbus::XenbusState;
@@ -18,10 +18,12 @@ use xen_model::store::Store;
 use xen_model::{EventEnd, Xen};
 
 use super::control::Control;
+use super::lying::NetLie;
 use super::multicast::Multicast;
 use super::queue::Queue;
 use super::ring::BackRing;
-use super::{Accepts, Frame, Offer, Traffic, Wire};
+use super::{Accepts, Frame, Mischief, Offer, Traffic, Wire};
+use crate::hostile::{Lie, Wrong};
 
 /// Frames that wait for a place in one queue's ring before no more are taken from the wire.
 const MOST_WAITING: usize = 64;
@@ -36,6 +38,12 @@ pub(super) struct Device {
     queues: Vec<Queue>,
     control: Option<Control>,
     multicast: Multicast,
+    /// Told in the next connection.
+    lie: Option<(u64, NetLie)>,
+    /// Whatever the frontend does is ignored, by a lie.
+    mute: bool,
+    /// The rings are kept mapped for good, by a lie.
+    keeps_rings: bool,
     /// What the guest takes; to be told to the wire.
     accepts: Option<Accepts>,
     /// Frames whose memory is used again.
@@ -46,7 +54,7 @@ pub(super) struct Device {
 
 impl Device {
     /// Probes: the directories exist, the frontend has not started.
-    pub(super) fn new(devid: u32, offer: Offer, dom0: &Dom0) -> Self {
+    pub(super) fn new(devid: u32, offer: Offer, mischief: Mischief, dom0: &Dom0) -> Self {
         let mut device = Self {
             devid,
             offer,
@@ -54,6 +62,9 @@ impl Device {
             queues: Vec::new(),
             control: None,
             multicast: Multicast::default(),
+            lie: mischief.lie,
+            mute: false,
+            keeps_rings: false,
             accepts: None,
             spare: Vec::new(),
             sent: Frame::default(),
@@ -78,6 +89,12 @@ impl Device {
             ("multi-queue-max-queues", offer.queues),
         ] {
             store.write(&format!("{dir}/{key}"), value.to_string());
+        }
+        for (key, wrong) in mischief.wrong_keys {
+            match wrong {
+                Wrong::Text(text) => store.write(&format!("{dir}/{key}"), text),
+                Wrong::Missing => store.remove(&format!("{dir}/{key}")),
+            }
         }
         device.switch(&mut store, XenbusState::InitWait);
         device
@@ -122,6 +139,9 @@ impl Device {
 
     /// The frontend's state may have changed. Returns `false` when the device is done for.
     pub(super) fn frontend_changed(&mut self, dom0: &Dom0) -> bool {
+        if self.mute {
+            return true;
+        }
         let frontend = dom0.store().read_state(&self.frontend_path());
         match frontend {
             XenbusState::Initialising if self.state == XenbusState::Closed => {
@@ -160,6 +180,9 @@ impl Device {
     pub(super) fn disconnect(&mut self, xen: &Xen) {
         for queue in self.queues.drain(..) {
             queue.close(xen);
+            if self.keeps_rings {
+                std::mem::forget(queue);
+            }
         }
         if let Some(control) = self.control.take() {
             control.close(xen);
@@ -215,7 +238,12 @@ impl Device {
             false => None,
         };
         drop(store);
-        let control = control.map(|(ring, port)| Control::connect(dom0, ring, port, count));
+        let lie = self.lie.take();
+        let about_control = match lie {
+            Some((_, NetLie::Control(lie))) => Some(lie),
+            _ => None,
+        };
+        let control = control.map(|keys| Control::connect(dom0, keys, count, about_control));
         self.control = control.transpose()?;
         self.filter_changed(dom0);
         let xen = dom0.xen();
@@ -225,15 +253,13 @@ impl Device {
         };
         for (tx, rx, (tx_port, rx_port)) in told {
             let map = |error| format!("mapping a ring: {error}");
-            self.queues.push(Queue {
-                tx: BackRing::map(xen, Gref(tx)).map_err(map)?,
-                rx: BackRing::map(xen, Gref(rx)).map_err(map)?,
-                tx_end: bind(tx_port)?,
-                rx_end: rx_port.map(bind).transpose()?,
-                waiting: VecDeque::new(),
-                traffic: Traffic::default(),
-                broken: false,
-            });
+            self.queues.push(Queue::new(
+                BackRing::map(xen, Gref(tx)).map_err(map)?,
+                BackRing::map(xen, Gref(rx)).map_err(map)?,
+                bind(tx_port)?,
+                rx_port.map(bind).transpose()?,
+                lie,
+            ));
         }
         self.accepts = Some(accepts);
         Ok(())
@@ -246,7 +272,7 @@ impl Device {
 
     /// Gives the wire what the guest sent, and the guest what the wire has. Returns whether there was anything.
     pub(super) fn serve(&mut self, dom0: &Dom0, wire: &mut dyn Wire) -> bool {
-        if self.queues.is_empty() {
+        if self.queues.is_empty() || self.mute {
             wire.idle();
             return false;
         }
@@ -256,6 +282,10 @@ impl Device {
         let mut worked = self.control.as_mut().is_some_and(|it| it.serve(dom0));
         for queue in &mut self.queues {
             worked |= queue.take_sent(dom0, &mut self.sent, &mut self.multicast, wire);
+        }
+        if let Some(lie) = self.queues.iter_mut().find_map(|it| it.of_device.take()) {
+            self.misbehave(dom0, lie);
+            return true;
         }
         // Whoever has no room holds up all: the order of what waits is nobody's but the wire's.
         while self.have_room() {
@@ -276,6 +306,27 @@ impl Device {
             }
         }
         worked | self.give(dom0)
+    }
+
+    /// Does what is a lie of the whole device's.
+    fn misbehave(&mut self, dom0: &Dom0, lie: Lie) {
+        match lie {
+            Lie::HoldRing => self.keeps_rings = true,
+            Lie::Mute => (self.mute, self.keeps_rings) = (true, true),
+            Lie::Close => {
+                self.disconnect(dom0.xen());
+                let mut store = dom0.store();
+                self.switch(&mut store, XenbusState::Closing);
+                self.switch(&mut store, XenbusState::Closed);
+            }
+            _ => {
+                let key = format!("{}/state", self.backend_path());
+                let mut store = dom0.store();
+                for state in ["0", "1", "2", "3", "7", "8", "99", "", "many", "4"] {
+                    store.write(&key, state);
+                }
+            }
+        }
     }
 
     fn have_room(&self) -> bool {

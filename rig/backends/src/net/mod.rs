@@ -10,6 +10,7 @@
 mod control;
 mod device;
 mod hand;
+pub mod lying;
 mod multicast;
 mod queue;
 mod ring;
@@ -22,8 +23,10 @@ use xen_abi::xenbus::XenbusState;
 use xen_model::dom0::{Dom0, Driver};
 use xen_model::store::ConnectionId;
 
+use crate::hostile::Wrong;
 use device::Device;
 use hand::Hand;
+use lying::NetLie;
 
 pub use tap::{TapWire, Witness};
 
@@ -129,8 +132,18 @@ pub trait Wire: Send {
     fn idle(&mut self);
 }
 
+/// What a backend does that it should not.
+#[derive(Clone, Debug, Default)]
+pub struct Mischief {
+    /// A lie, and the packet at whose turn it is told, in the first connection.
+    pub lie: Option<(u64, NetLie)>,
+    /// Keys of its directory with other values.
+    pub wrong_keys: Vec<(String, Wrong)>,
+}
+
 #[derive(Default)]
 struct State {
+    mischief: BTreeMap<u32, Mischief>,
     offer: Offer,
     /// By interface.
     to_guest: BTreeMap<u32, VecDeque<Frame>>,
@@ -164,6 +177,11 @@ impl Nics {
     /// What interfaces that are plugged in from now on offer.
     pub fn offer(&self, offer: Offer) {
         self.lock().offer = offer;
+    }
+
+    /// What the backend of an interface does that it should not, from when it is plugged in next.
+    pub fn misbehave(&self, devid: u32, mischief: Mischief) {
+        self.lock().mischief.insert(devid, mischief);
     }
 
     /// Gives an interface's guest a frame.
@@ -236,8 +254,14 @@ impl Netback {
         if state == XenbusState::Unknown {
             self.remove(dom0, client, devid);
         } else if state == XenbusState::Initialising && !self.devices.contains_key(&devid) {
-            let offer = self.nics.lock().offer;
-            let device = Device::new(devid, offer, dom0);
+            let (offer, mischief) = {
+                let mut state = self.nics.lock();
+                (
+                    state.offer,
+                    state.mischief.remove(&devid).unwrap_or_default(),
+                )
+            };
+            let device = Device::new(devid, offer, mischief, dom0);
             for (key, token) in device.watched() {
                 dom0.store().watch(client, &key, &token);
             }

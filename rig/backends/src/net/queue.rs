@@ -9,9 +9,11 @@ use xen_abi::netif::*;
 use xen_model::dom0::Dom0;
 use xen_model::{Access, EventEnd, Xen};
 
+use super::lying::{self, Lying, NetLie, RxLie};
 use super::multicast::Multicast;
 use super::ring::{BackRing, Overflow};
 use super::{Frame, FrameHash, Gso, Traffic, Wire};
+use crate::hostile::Lie;
 
 /// Slots of a packet, extras included, that are taken.
 const MAX_SLOTS: u32 = NR_SLOTS_MIN as u32 + 4;
@@ -33,10 +35,36 @@ pub(super) struct Queue {
     /// Frames for the guest.
     pub(super) waiting: VecDeque<Frame>,
     pub(super) traffic: Traffic,
+    pub(super) lying: Lying,
+    /// A lie that is the whole device's.
+    pub(super) of_device: Option<Lie>,
+    /// What the ring's next index is off the truth.
+    wrong_index: Option<i32>,
     pub(super) broken: bool,
 }
 
 impl Queue {
+    pub(super) fn new(
+        tx: BackRing<TX_WORDS>,
+        rx: BackRing<RX_WORDS>,
+        tx_end: Arc<EventEnd>,
+        rx_end: Option<Arc<EventEnd>>,
+        lie: Option<(u64, NetLie)>,
+    ) -> Self {
+        Self {
+            tx,
+            rx,
+            tx_end,
+            rx_end,
+            waiting: VecDeque::new(),
+            traffic: Traffic::default(),
+            lying: Lying::new(lie),
+            of_device: None,
+            wrong_index: None,
+            broken: false,
+        }
+    }
+
     pub(super) fn close(&self, xen: &Xen) {
         for end in [Some(&self.tx_end), self.rx_end.as_ref()]
             .into_iter()
@@ -55,12 +83,21 @@ impl Queue {
         wire: &mut dyn Wire,
     ) -> bool {
         self.tx_end.take();
-        if self.broken {
+        if self.broken || self.lying.is_silent() {
             return false;
         }
         let taken = self.serve_tx(dom0.xen(), frame, multicast, wire);
-        if self.tx.publish() {
+        if self.tx.publish() && !self.lying.swallows_event() {
             dom0.xen().dom0_notify(&self.tx_end);
+        }
+        if let Some(by) = self.wrong_index.take() {
+            self.tx.publish_wrong(by);
+            dom0.xen().dom0_notify(&self.tx_end);
+        }
+        for _ in 0..self.lying.go_on(&self.tx, &self.rx).unwrap_or(0) {
+            dom0.xen().dom0_notify(&self.tx_end);
+            // Who storms has work without end.
+            dom0.bell().ring();
         }
         taken.unwrap_or_else(|Overflow| {
             self.give_up(dom0);
@@ -74,12 +111,16 @@ impl Queue {
         if let Some(end) = &self.rx_end {
             end.take();
         }
-        if self.broken {
+        if self.broken || self.lying.is_silent() {
             return false;
         }
         let given = self.serve_rx(dom0.xen(), spare);
+        let end = self.rx_end.as_ref().unwrap_or(&self.tx_end);
         if self.rx.publish() {
-            let end = self.rx_end.as_ref().unwrap_or(&self.tx_end);
+            dom0.xen().dom0_notify(end);
+        }
+        if let Some(by) = self.wrong_index.take() {
+            self.rx.publish_wrong(by);
             dom0.xen().dom0_notify(end);
         }
         given.unwrap_or_else(|Overflow| {
@@ -96,7 +137,7 @@ impl Queue {
 
     fn serve_tx(
         &mut self,
-        xen: &Xen,
+        xen: &Arc<Xen>,
         frame: &mut Frame,
         multicast: &mut Multicast,
         wire: &mut dyn Wire,
@@ -125,19 +166,33 @@ impl Queue {
                 Some(()) => RSP_OKAY,
                 None => RSP_ERROR,
             });
-            for id in parts.iter().map(|part| part.id) {
-                self.tx.respond(TxResponse { id, status }.to_words());
-            }
-            for _ in parts.len() as u32..slots {
-                let status = RSP_NULL;
-                self.tx.respond(TxResponse { id: 0, status }.to_words());
-            }
             self.tx.consume(slots);
+            if !self.lie(xen, &parts) {
+                for id in parts.iter().map(|part| part.id) {
+                    self.tx.respond(TxResponse { id, status }.to_words());
+                }
+                for _ in parts.len() as u32..slots {
+                    let status = RSP_NULL;
+                    self.tx.respond(TxResponse { id: 0, status }.to_words());
+                }
+            }
             if done.is_none() && status == RSP_OKAY {
                 self.traffic.sent += 1;
                 wire.transmit(frame);
             }
         }
+    }
+
+    /// Tells the lie whose turn a packet of the guest's is. Returns whether that is all the answer there is.
+    fn lie(&mut self, xen: &Arc<Xen>, parts: &[TxRequest]) -> bool {
+        let Some(lie) = self.lying.of_sent() else {
+            return false;
+        };
+        if let NetLie::Tx(lie @ (Lie::HoldRing | Lie::Close | Lie::Mute | Lie::Flap)) = lie {
+            self.of_device = Some(lie);
+        }
+        self.wrong_index = Lying::index(lie, self.tx.outstanding());
+        self.lying.answer(&mut self.tx, xen, parts, lie)
     }
 
     /// The packet at the head of the ring, and what is said of it to `frame`. `None` if it is not whole.
@@ -216,6 +271,24 @@ impl Queue {
     }
 
     fn scatter(&mut self, xen: &Xen, frame: &Frame, slots: u32) {
+        let lie = self.lying.of_received();
+        let off;
+        let frame = match lie {
+            Some(RxLie::IpLength(by)) => {
+                off = lying::with_ip_length(frame, by);
+                &off
+            }
+            _ => frame,
+        };
+        if lie == Some(RxLie::Empty) {
+            for _ in 0..5 {
+                self.slot(|id| RxResponse {
+                    id,
+                    flags: RX_MORE_DATA,
+                    ..RxResponse::default()
+                });
+            }
+        }
         let mut flags = 0;
         if frame.blank {
             flags |= RX_CSUM_BLANK | RX_DATA_VALIDATED;
@@ -246,12 +319,15 @@ impl Queue {
                 0 => flags,
                 _ => 0,
             };
-            let response = RxResponse {
+            let mut response = RxResponse {
                 id: request.id,
                 offset: 0,
                 flags: first | more,
                 status,
             };
+            if let Some(lie) = lie.filter(|lie| index == 0 || *lie == RxLie::Endless) {
+                lying::slot(lie, &mut response);
+            }
             self.rx.respond(response.to_words());
             let mut following = extras(frame).filter(|_| index == 0).peekable();
             while let Some(extra) = following.next() {
@@ -260,6 +336,28 @@ impl Queue {
                 let more = following.peek().is_some();
                 self.rx.respond(extra.encode(more).to_words());
             }
+            if let (0, Some(lie)) = (index, lie) {
+                for extra in lying::extras(lie) {
+                    if matches!(self.rx.ready(), Ok(1..)) {
+                        self.rx.consume(1);
+                        self.rx.respond(extra.to_words());
+                    }
+                }
+            }
+        }
+        match lie {
+            Some(RxLie::Repeat) => self.rx.respond([0; RX_WORDS]),
+            Some(RxLie::Index(by)) => self.wrong_index = Some(by),
+            _ => {}
+        }
+    }
+
+    /// Answers the next request, if there is one.
+    fn slot(&mut self, response: impl FnOnce(u16) -> RxResponse) {
+        if matches!(self.rx.ready(), Ok(1..)) {
+            let request = RxRequest::from_words(&self.rx.peek(0));
+            self.rx.consume(1);
+            self.rx.respond(response(request.id).to_words());
         }
     }
 }

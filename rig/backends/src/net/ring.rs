@@ -8,6 +8,8 @@ use xen_abi::blkif::{RING_ENTRIES, RING_REQ_EVENT, RING_REQ_PROD, RING_RSP_EVENT
 use xen_abi::{Gref, PAGE_SIZE};
 use xen_model::{Access, GrantError, Mapping, Xen};
 
+use crate::hostile::noise::Noise;
+
 /// The frontend claims to have produced more requests than the ring holds.
 #[derive(Debug)]
 pub struct Overflow;
@@ -85,6 +87,23 @@ impl<const WORDS: usize> BackRing<WORDS> {
         fence(Ordering::SeqCst);
         let event = self.word(RING_RSP_EVENT).load(Ordering::Acquire);
         new.wrapping_sub(event) < new.wrapping_sub(old)
+    }
+
+    /// Publishes a producer index that is `by` off the truth.
+    pub fn publish_wrong(&mut self, by: i32) {
+        let wrong = self.rsp_prod.wrapping_add_signed(by);
+        self.word(RING_RSP_PROD).store(wrong, Ordering::Release);
+    }
+
+    /// Requests that are not answered.
+    pub fn outstanding(&self) -> u32 {
+        let produced = self.word(RING_REQ_PROD).load(Ordering::Acquire);
+        produced.wrapping_sub(self.rsp_prod)
+    }
+
+    /// Changes the ring's memory.
+    pub fn disturb(&self, noise: &mut Noise, changes: usize) {
+        noise.disturb(PAGE_SIZE / 4, changes, |index| self.word(index));
     }
 
     /// Asks for an event with the next request, and looks once more whether there is one beyond those that were seen.

@@ -17,6 +17,7 @@ use backends::hostile::{Lie, Mischief};
 use nt_host::pnp;
 
 use super::director::Met;
+use super::hostile_nic;
 use super::trial::{Batch, Got, Outcome, REQUESTS, Scratch, TrialError};
 use crate::boot::{self, Plan};
 use crate::disk::{Disk as _, Op};
@@ -86,6 +87,7 @@ enum Behaviour {
 pub fn names() -> Vec<String> {
     let lies = LIES.iter().map(|lie| (*lie).to_owned());
     lies.chain(KEYS.iter().map(|key| format!("key:{key}")))
+        .chain(hostile_nic::names())
         .collect()
 }
 
@@ -168,7 +170,7 @@ impl Behaviour {
 /// Lets a backend behave like that. Once in a process; `None` for a name that is no behaviour's.
 pub fn run(name: &str, drivers: &Path) -> Result<Option<Outcome>, TrialError> {
     let Some(behaviour) = behaviour(name) else {
-        return Ok(None);
+        return hostile_nic::run(name, Packages::read(drivers)?);
     };
     let mut packages = Packages::read(drivers)?;
     packages.make_hasty();
@@ -300,7 +302,9 @@ mod tests {
 
     #[test]
     fn every_name_is_a_behaviours() {
-        assert!(names().iter().all(|name| behaviour(name).is_some()));
+        let disks = names();
+        let mut disks = disks.iter().filter(|name| !name.starts_with("vif:"));
+        assert!(disks.all(|name| behaviour(name).is_some()));
         assert!(behaviour("kindness").is_none());
         assert!(behaviour("key:to-the-city").is_none());
     }

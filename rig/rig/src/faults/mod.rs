@@ -9,11 +9,12 @@
 //! | [`play`] | the toolstack, the power button and the bus |
 //! | [`trial`] | one scenario in this process |
 //! | [`sweep`] | one scenario in many processes, a fault in each |
-//! | [`hostile`] | backends that lie, each beside an honest one |
+//! | [`hostile`], [`hostile_nic`] | backends that lie, each beside an honest one |
 
 pub mod director;
 pub mod draw;
 pub mod hostile;
+pub mod hostile_nic;
 pub mod name;
 pub mod play;
 pub mod refusal;
@@ -82,7 +83,7 @@ pub enum Command {
     Store(Round),
     /// Suspend, sleep, detach, vanish, let the backend die, at any step.
     Act(Round),
-    /// Let block backends lie, each in a machine with an honest disk beside the hostile one.
+    /// Let backends lie, each in a machine with an honest disk or interface beside the hostile one.
     Hostile {
         /// Only the behaviours whose names contain one of these words.
         words: Vec<String>,
@@ -93,7 +94,7 @@ pub enum Command {
         #[arg(long, value_name = "N", conflicts_with = "list", value_parser = clap::value_parser!(u64).range(1..=256))]
         jobs: Option<u64>,
     },
-    /// Let a block backend behave like that, once.
+    /// Let a backend behave like that, once.
     Lie {
         /// The behaviour's name.
         name: String,

@@ -9,8 +9,8 @@ use rig::boot::Machine;
 use xen_model::Resume;
 
 use crate::life::{suspend, until};
-use crate::vif_client::{About, VifClient};
 use crate::{DEVICE, connect, nic, serve, unplug};
+use rig::vif::client::{About, VifClient};
 
 /// Microsoft, "Verifying the RSS Hash Calculation".
 const KEY: [u8; 40] = [

@@ -9,8 +9,8 @@ use rig::boot::Machine;
 use xen_model::Resume;
 
 use crate::life::{suspend, until};
-use crate::vif_client::VifClient;
 use crate::{DEVICE, connect, nic, serve, unplug};
+use rig::vif::client::VifClient;
 
 fn group(last: u8) -> [u8; 6] {
     [0x33, 0x33, 0, 0, 0, last]

@@ -5,8 +5,8 @@ use pv_interfaces::vif::OffloadOptions;
 use rig::boot::Machine;
 
 use crate::life::until;
-use crate::vif_client::{About, VifClient};
 use crate::{DEVICE, connect, nic, plain, serve, unplug};
+use rig::vif::client::{About, VifClient};
 
 /// Priority 5, VLAN 100.
 const TCI: u16 = 5 << 13 | 100;

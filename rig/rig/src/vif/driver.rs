@@ -2,6 +2,7 @@
 
 use std::ptr::{null, null_mut};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use nt_host::io::device::{
     IoAttachDeviceToDeviceStack, IoCreateDevice, IoDeleteDevice, IoDetachDevice,
@@ -14,9 +15,12 @@ use nt_sys::{
     IRP_MJ_MAXIMUM_FUNCTION, IRP_MJ_PNP, IRP_MN_REMOVE_DEVICE, NTSTATUS, STATUS_SUCCESS,
 };
 
-use crate::life::PATIENCE;
+use crate::wait;
 
-/// Binds the driver to network devices from now on.
+/// Only what hangs takes longer.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Binds the driver to network devices from now on, where the packages have none for them.
 pub fn bind() {
     let (sender, receiver) = mpsc::channel();
     nt_host::ke::thread::run(0, move || {
@@ -36,7 +40,7 @@ pub fn bind() {
         // The receiver may have given up.
         let _ = sender.send(());
     });
-    receiver.recv_timeout(PATIENCE).expect("a bound driver");
+    wait::receive(&receiver, PATIENCE).expect("a bound driver");
 }
 
 unsafe extern "win64" fn add_device(

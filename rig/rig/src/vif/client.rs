@@ -1,9 +1,12 @@
-//! A client of the VIF interface, as xennet.sys is one: sends and receives frames through its callback.
+//! A client of the VIF interface in xennet.sys' place: sends and receives frames through its callback. For tests of the
+//! interface itself, and where a network stack would be in the way.
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::mpsc;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nt_host::ke::thread;
 use nt_host::mm::mdl::{IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool};
@@ -13,28 +16,40 @@ use nt_sys::{GUID, IO_QUERY_INTERFACE, IRP_MN_QUERY_INTERFACE, MDL, NonPagedPool
 use pv_interfaces::vif::*;
 use pv_interfaces::{Interface, Table, This};
 
-use crate::life::{PATIENCE, until};
+use crate::wait;
+
+/// Only what hangs takes longer.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 const TAG: u32 = u32::from_le_bytes(*b"TstV");
 
 /// A received frame.
 #[derive(Clone, Debug)]
 pub struct Received {
+    /// Its bytes.
     pub bytes: Vec<u8>,
+    /// [`ChecksumFlags`].
     pub flags: u32,
+    /// Of a large frame, the data in each segment.
     pub mss: u16,
+    /// The tag that was taken out.
     pub tci: u16,
     /// The queue that it came through.
     pub index: u32,
+    /// Its hash.
     pub hash: PacketHash,
 }
 
 /// What is said of frames that are sent.
 #[derive(Clone, Copy, Default)]
 pub struct About {
+    /// [`OffloadOptions`].
     pub options: u16,
+    /// Of a large frame, the data in each segment.
     pub mss: u16,
+    /// The tag to put in.
     pub tci: u16,
+    /// Its hash.
     pub hash: PacketHash,
 }
 
@@ -46,15 +61,23 @@ struct Seen {
     returned: Vec<(usize, u8)>,
     link_changes: usize,
     table: Option<VifV10>,
+    /// The memory of frames that are not back.
+    out: BTreeMap<usize, Chain>,
 }
 
 // SAFETY: the table's context is only handed back.
 unsafe impl Send for Seen {}
 
-static SEEN: Mutex<Option<Seen>> = Mutex::new(None);
+fn guard<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-fn seen() -> MutexGuard<'static, Option<Seen>> {
-    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
+/// Waits until something is so.
+fn until(what: &str, is_so: impl FnMut() -> bool) -> Result<(), String> {
+    match wait::until(PATIENCE, is_so) {
+        true => Ok(()),
+        false => Err(format!("not within {PATIENCE:?}: {what}")),
+    }
 }
 
 /// Runs `body` as an NT thread and gives what it gives.
@@ -64,13 +87,14 @@ pub fn on_thread<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -
         // The receiver may have given up.
         let _ = sender.send(body());
     });
-    receiver.recv_timeout(PATIENCE).expect("the thread ends")
+    wait::receive(&receiver, PATIENCE).expect("the thread ends")
 }
 
 /// An acquired interface, whose callback is this file's.
 pub struct VifClient {
     table: VifV10,
     sent: usize,
+    seen: Arc<Mutex<Seen>>,
 }
 
 // SAFETY: the provider takes calls on any thread.
@@ -103,11 +127,15 @@ impl VifClient {
         if !nt_success(status) {
             return Err(format!("Acquire: {status:#x}"));
         }
-        *seen() = Some(Seen {
+        let seen = Arc::new(Mutex::new(Seen {
             table: Some(table),
             ..Seen::default()
-        });
-        Ok(Self { table, sent: 0 })
+        }));
+        Ok(Self {
+            table,
+            sent: 0,
+            seen,
+        })
     }
 
     /// Calls a method on an NT thread.
@@ -124,6 +152,8 @@ impl VifClient {
 
     /// Has every frame pass, and enables the interface.
     pub fn enable(&self, options: u16) -> Result<(), String> {
+        // Whoever calls back late finds it there still.
+        let context = Arc::into_raw(Arc::clone(&self.seen)) as usize;
         let status = self.call(move |table, this| {
             // SAFETY: the provider's methods, as documented.
             unsafe { (table.receiver_set_offload_options)(this, OffloadOptions(options)) };
@@ -138,8 +168,8 @@ impl VifClient {
                 9 => unsafe { std::mem::transmute::<CallbackV9, CallbackV10>(callback_v9) },
                 _ => callback,
             };
-            // SAFETY: as above; the callback needs no argument.
-            unsafe { (table.enable)(this, callback, null_mut()) }
+            // SAFETY: as above; the argument is the callback's.
+            unsafe { (table.enable)(this, callback, context as *mut c_void) }
         });
         match nt_success(status) {
             true => Ok(()),
@@ -147,6 +177,7 @@ impl VifClient {
         }
     }
 
+    /// Disables it.
     pub fn disable(&self) {
         self.call(|table, this| {
             // SAFETY: the provider's method.
@@ -154,6 +185,7 @@ impl VifClient {
         });
     }
 
+    /// Releases it.
     pub fn release(self) {
         self.call(|table, this| {
             // SAFETY: acquired in `open`.
@@ -161,6 +193,7 @@ impl VifClient {
         });
     }
 
+    /// One of its counters.
     pub fn statistic(&self, statistic: Statistic) -> u64 {
         self.call(move |table, this| {
             let mut value = 0;
@@ -193,19 +226,42 @@ impl VifClient {
         piece: usize,
         about: About,
     ) -> Result<Vec<u8>, String> {
+        let first = self.queue(frames, piece, about)?;
+        until("every frame comes back", || {
+            self.outcomes(first).len() == self.sent - first
+        })?;
+        let outcomes = self.outcomes(first);
+        let seen = guard(&self.seen);
+        let returned = seen.returned.iter();
+        let count = returned.filter(|(cookie, _)| *cookie >= first).count();
+        match count == outcomes.len() {
+            true => Ok(outcomes.into_values().collect()),
+            false => Err("a frame came back twice".to_owned()),
+        }
+    }
+
+    /// Sends frames, and does not wait for them. Gives the number of the first.
+    pub fn queue(
+        &mut self,
+        frames: Vec<Vec<u8>>,
+        piece: usize,
+        about: About,
+    ) -> Result<usize, String> {
         let first = self.sent;
-        let count = frames.len();
-        self.sent += count;
-        let memory = self.call(move |table, this| {
-            let mut memory = Vec::new();
+        self.sent += frames.len();
+        let seen = Arc::clone(&self.seen);
+        self.call(move |table, this| {
             let last = frames.len().saturating_sub(1);
             for (index, frame) in frames.iter().enumerate() {
                 let chain = Chain::new(frame, piece);
+                let mdl = chain.first;
+                let cookie = first + index;
+                guard(&seen).out.insert(cookie, chain);
                 // SAFETY: the chain lives until the frame is back.
                 let status = unsafe {
                     (table.transmitter_queue_packet)(
                         this,
-                        chain.first.cast(),
+                        mdl.cast(),
                         0,
                         frame.len() as u32,
                         OffloadOptions(about.options),
@@ -213,54 +269,45 @@ impl VifClient {
                         about.tci,
                         &about.hash,
                         (index < last).into(),
-                        (first + index) as *mut c_void,
+                        cookie as *mut c_void,
                     )
                 };
                 if !nt_success(status) {
+                    guard(&seen).out.remove(&cookie);
                     return Err(format!("frame {index} was refused: {status:#x}"));
                 }
-                memory.push(chain);
             }
-            Ok(memory)
+            Ok(())
         })?;
-        let back = || {
-            let seen = seen();
-            let returned = seen.iter().flat_map(|seen| &seen.returned);
-            returned.filter(|(cookie, _)| *cookie >= first).count()
-        };
-        until("every frame comes back", || back() == count)?;
-        on_thread(move || drop(memory));
-        let seen = seen();
-        let mut mine: Vec<_> = seen
-            .iter()
-            .flat_map(|seen| &seen.returned)
-            .filter(|(cookie, _)| *cookie >= first)
-            .copied()
-            .collect();
-        mine.sort_unstable();
-        mine.dedup_by_key(|(cookie, _)| *cookie);
-        match mine.len() == count {
-            true => Ok(mine.into_iter().map(|(_, status)| status).collect()),
-            false => Err("a frame came back twice".to_owned()),
-        }
+        Ok(first)
+    }
+
+    /// The status of each frame from number `first` on that is back.
+    pub fn outcomes(&self, first: usize) -> BTreeMap<usize, u8> {
+        let seen = guard(&self.seen);
+        let returned = seen.returned.iter();
+        let mine = returned.filter(|(cookie, _)| *cookie >= first);
+        mine.copied().collect()
+    }
+
+    /// Frames that are not back.
+    pub fn out(&self) -> usize {
+        guard(&self.seen).out.len()
     }
 
     /// What was received since this was last asked.
     pub fn take(&self) -> Vec<Received> {
-        let mut seen = seen();
-        seen.as_mut()
-            .map(|seen| std::mem::take(&mut seen.received))
-            .unwrap_or_default()
+        std::mem::take(&mut guard(&self.seen).received)
     }
 
     /// Frames received that were not taken.
     pub fn count(&self) -> usize {
-        seen().as_ref().map_or(0, |seen| seen.received.len())
+        guard(&self.seen).received.len()
     }
 
     /// How often the link was said to have changed.
     pub fn link_changes(&self) -> usize {
-        seen().as_ref().map_or(0, |seen| seen.link_changes)
+        guard(&self.seen).link_changes
     }
 }
 
@@ -354,14 +401,18 @@ impl Drop for Chain {
     }
 }
 
-unsafe extern "win64" fn callback(_: *mut c_void, kind: u32, parameters: *mut ParametersV10) {
+unsafe extern "win64" fn callback(context: *mut c_void, kind: u32, parameters: *mut ParametersV10) {
     // SAFETY: null, or the provider's parameters during the call, of which the older ones are the beginning.
-    unsafe { called(kind, parameters.cast()) };
+    unsafe { called(context, kind, parameters.cast()) };
 }
 
-unsafe extern "win64" fn callback_v9(_: *mut c_void, kind: u32, parameters: *mut ParametersV9) {
+unsafe extern "win64" fn callback_v9(
+    context: *mut c_void,
+    kind: u32,
+    parameters: *mut ParametersV9,
+) {
     // SAFETY: as above.
-    unsafe { called(kind, parameters) };
+    unsafe { called(context, kind, parameters) };
 }
 
 /// The callback of version 8 as the convention for x64 passes its arguments: each has a place of eight bytes, of which
@@ -384,7 +435,7 @@ type Variadic = unsafe extern "win64" fn(
 
 #[rustfmt::skip]
 unsafe extern "win64" fn callback_v8(
-    _: *mut c_void, kind: u32, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64, h: u64, i: u64, j: u64, k: u64,
+    context: *mut c_void, kind: u32, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64, h: u64, i: u64, j: u64, k: u64,
 ) {
     let mut parameters = match kind {
         TYPE_RETURN_PACKET => ParametersV9 {
@@ -409,28 +460,32 @@ unsafe extern "win64" fn callback_v8(
             },
         },
         // SAFETY: a change of the link has no parameters.
-        _ => return unsafe { called(kind, std::ptr::null()) },
+        _ => return unsafe { called(context, kind, std::ptr::null()) },
     };
     // SAFETY: the parameters of this kind.
-    unsafe { called(kind, &raw mut parameters) };
+    unsafe { called(context, kind, &raw mut parameters) };
 }
 
 /// # Safety
-/// The provider's parameters, or null.
-unsafe fn called(kind: u32, parameters: *const ParametersV9) {
+/// The context is a client's; the provider's parameters, or null.
+unsafe fn called(context: *mut c_void, kind: u32, parameters: *const ParametersV9) {
     // SAFETY: the caller's duty.
     let parameters = unsafe { parameters.as_ref() };
+    // SAFETY: `enable` gave it, and it stays.
+    let seen = unsafe { &*context.cast::<Mutex<Seen>>() };
     let (table, cookie) = {
-        let mut seen = seen();
-        let Some(seen) = seen.as_mut() else { return };
+        let mut seen = guard(seen);
         match (kind, parameters) {
             (TYPE_RETURN_PACKET, Some(parameters)) => {
                 // SAFETY: the parameters of this type.
                 let back = unsafe { parameters.return_packet };
                 // SAFETY: lives during the call.
                 let completion = unsafe { back.completion.read() };
-                seen.returned
-                    .push((back.cookie as usize, completion.status));
+                let cookie = back.cookie as usize;
+                seen.returned.push((cookie, completion.status));
+                let chain = seen.out.remove(&cookie);
+                drop(seen);
+                drop(chain);
                 return;
             }
             (TYPE_QUEUE_PACKET, Some(parameters)) => {

@@ -1,0 +1,4 @@
+//! Users of xenvif.sys' devices without NDIS.
+
+pub mod client;
+pub mod driver;
