@@ -199,11 +199,12 @@ impl Queue {
 
     /// Queues a packet of the client's. IRQL ≤ DISPATCH_LEVEL.
     pub fn transmit(&self, packet: Waiting, more: bool) -> Result<()> {
-        self.tx.lock().queue(packet)?;
-        if !more {
+        let outcome = self.tx.lock().queue(packet);
+        // Those before a packet that is refused wait for no other.
+        if !more || outcome.is_err() {
             self.pump();
         }
-        Ok(())
+        outcome
     }
 
     /// Sends what waits.
