@@ -7,11 +7,12 @@ use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 };
 
-use nt_host::ke::event::Event;
+use nt_host::ke::event;
 use nt_host::ke::wait::Timeout;
 use nt_host::sync::Mutex;
 use nt_sys::ndis::{NDIS_HANDLE, NDIS_STATUS};
 use nt_sys::{DEVICE_OBJECT, PVOID};
+use trace::{Class, Event};
 
 use crate::attributes::{Attributes, Offload};
 use crate::desk::Desk;
@@ -118,7 +119,7 @@ pub(crate) struct Counting {
 
 /// An operation that a handler may complete later.
 pub(crate) struct Operation {
-    done: Event,
+    done: event::Event,
     under_way: AtomicBool,
     status: AtomicU32,
 }
@@ -126,7 +127,7 @@ pub(crate) struct Operation {
 impl Operation {
     fn new() -> Self {
         Self {
-            done: Event::new(false),
+            done: event::Event::new(false),
             under_way: AtomicBool::new(false),
             status: AtomicU32::new(0),
         }
@@ -296,6 +297,10 @@ impl Adapter {
 
     pub(crate) fn set_state(&self, state: State) {
         self.state.store(state as u8, Ordering::Release);
+        trace::emit(Class::Net, || Event::AdapterState {
+            adapter: self.index.into(),
+            state: state as u64,
+        });
     }
 
     /// Whether its device was removed.

@@ -18,6 +18,7 @@ use nt_sys::ndis::{
     NdisRequestQueryStatistics, NdisRequestSetInformation, OID_GEN_CURRENT_PACKET_FILTER,
     OID_GEN_RECEIVE_HASH, OID_GEN_RECEIVE_SCALE_PARAMETERS, OID_GEN_STATISTICS,
 };
+use trace::{Class, Event};
 
 use crate::adapter::{Adapter, State};
 use crate::{call, life, version};
@@ -168,6 +169,11 @@ pub fn send(adapter: &'static Adapter, request: OidRequest) -> OidAnswer {
     };
     let mut made = fill(&request, &buffer);
     let given = &raw mut made;
+    trace::emit(Class::Net, || Event::OidRequest {
+        adapter: adapter.index.into(),
+        oid: request.oid.into(),
+        kind: request.kind as u64,
+    });
     adapter.request.store(given as usize, Ordering::Release);
     adapter.requesting.begin();
     // SAFETY: the miniport's own routine, called as documented.
@@ -190,6 +196,11 @@ pub fn send(adapter: &'static Adapter, request: OidRequest) -> OidAnswer {
         );
     };
     adapter.request.store(0, Ordering::Release);
+    trace::emit(Class::Net, || Event::OidAnswer {
+        adapter: adapter.index.into(),
+        oid: request.oid.into(),
+        status: status as u64,
+    });
     answer(adapter, &request, buffer, &made, status, routine as usize)
 }
 

@@ -15,6 +15,7 @@ use nt_sys::ndis::{
     NDIS_RETURN_FLAGS_DISPATCH_LEVEL, NET_BUFFER, NET_BUFFER_LIST, ReceiveChecksum,
     TcpIpChecksumNetBufferListInfo,
 };
+use trace::{Class, Event};
 
 use crate::adapter::{Adapter, State};
 use crate::block::{Block, holder, holder_text};
@@ -84,7 +85,13 @@ fn take_in(
                 holder_text(fields.holder())
             ));
         }
-        bytes += u64::from(check(adapter, &fields.nbl));
+        let length = check(adapter, &fields.nbl);
+        bytes += u64::from(length);
+        trace::emit(Class::Net, || Event::ListReceive {
+            adapter: adapter.index.into(),
+            list: list.as_ptr() as u64,
+            bytes: length.into(),
+        });
         // SAFETY: checked just now.
         fields.seen = unsafe { Seen::of(list.as_ptr()) };
         next = fields.nbl.Next;
@@ -222,6 +229,10 @@ fn release(adapter: &'static Adapter, list: *mut NET_BUFFER_LIST) {
         );
     }
     fields.pass(holder::RECEIVER, holder::MAKER, adapter);
+    trace::emit(Class::Net, || Event::ListReturn {
+        adapter: adapter.index.into(),
+        list: list as u64,
+    });
 }
 
 /// The miniport takes back what it lent.

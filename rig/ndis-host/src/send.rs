@@ -20,6 +20,7 @@ use nt_sys::ndis::{
     NDIS_SEND_COMPLETE_FLAGS_SINGLE_QUEUE, NDIS_SEND_FLAGS_DISPATCH_LEVEL, NDIS_STATUS_PAUSED,
     NDIS_STATUS_PENDING, NET_BUFFER_LIST,
 };
+use trace::{Class, Event};
 
 use crate::adapter::{Adapter, State};
 use crate::block::{Block, holder, holder_text};
@@ -135,6 +136,11 @@ fn transmit(adapter: &'static Adapter, packets: Vec<Packet>) {
         // SAFETY: the host's own list.
         fields.seen = unsafe { Seen::of(first) };
         fields.pass(holder::MAKER, holder::SENDER, adapter);
+        trace::emit(Class::Net, || Event::ListSend {
+            adapter: adapter.index.into(),
+            list: first as u64,
+            bytes: fields.buffer.nb.DataLength.into(),
+        });
     }
     // SAFETY: the miniport's own routine, called as documented.
     call::handler(routine as usize, "MiniportSendNetBufferLists", || unsafe {
@@ -206,6 +212,11 @@ pub unsafe extern "win64" fn NdisMSendNetBufferListsComplete(
             let fields = unsafe { block.as_ref() };
             next = fields.nbl.Next;
             let (tag, status) = (fields.tag, fields.nbl.Status);
+            trace::emit(Class::Net, || Event::ListSent {
+                adapter: adapter.index.into(),
+                list: block.as_ptr() as u64,
+                status: status as u64,
+            });
             adapter.cache.give(block);
             if let Some(protocol) = &protocol {
                 protocol.sent(tag, status);

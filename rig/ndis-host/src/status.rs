@@ -11,6 +11,7 @@ use nt_sys::ndis::{
     NDIS_SIZEOF_STATUS_INDICATION_REVISION_1, NDIS_STATUS_INDICATION, NDIS_STATUS_LINK_STATE,
     NDIS_STATUS_TASK_OFFLOAD_CURRENT_CONFIG, NDIS_STATUS_TASK_OFFLOAD_HARDWARE_CAPABILITIES,
 };
+use trace::{Class, Event};
 
 use crate::adapter::{Adapter, Link, State};
 use crate::attributes::{Offload, header};
@@ -59,6 +60,10 @@ pub unsafe extern "win64" fn NdisMIndicateStatusEx(
             unsafe { core::slice::from_raw_parts(start, length) }.to_vec()
         }
     };
+    trace::emit(Class::Net, || Event::Indication {
+        adapter: adapter.index.into(),
+        code: u64::from(told.StatusCode.cast_unsigned()),
+    });
     adapter.counting.indications.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the buffer is as long as the indication says.
     unsafe { take_in(adapter, told.StatusCode, &bytes) };

@@ -272,7 +272,8 @@ fn class(text: &str) -> Result<trace::Class, String> {
         "disk" => Ok(Class::Disk),
         "xen" => Ok(Class::Xen),
         "backend" => Ok(Class::Backend),
-        _ => Err("a class is name, call, kernel, irp, disk, xen or backend".to_owned()),
+        "net" => Ok(Class::Net),
+        _ => Err("a class is name, call, kernel, irp, disk, xen, backend or net".to_owned()),
     }
 }
 

@@ -6,6 +6,8 @@
 //! | `rva` | offset of code in that image |
 //! | `request` | number of a disk request, from 1: follows it through every layer |
 //! | `target` | SCSI target: 0 is xvda |
+//! | `adapter` | number of a network adapter, from 1 |
+//! | `list` | address of a NET_BUFFER_LIST |
 //! | `vdev` | Xen's virtual device number: 51712 is xvda |
 //! | `address`, `page` | guest-physical address, frame number |
 //! | `status` | an `NTSTATUS`, `SrbStatus` or blkif status, sign-extended |
@@ -28,11 +30,13 @@ pub enum Class {
     Xen = 32,
     /// Backends' requests.
     Backend = 64,
+    /// Network adapters: frames, requests, states.
+    Net = 128,
 }
 
 impl Class {
     /// Every class.
-    pub const ALL: u32 = 127;
+    pub const ALL: u32 = 255;
     /// Every class but the calls of kernel functions, which are most of all events.
     pub const USUAL: u32 = Self::ALL & !(Self::Call as u32) & !(Self::Irql as u32);
     /// The changes of the IRQL, which come with nearly every call: wanted with them.
@@ -216,4 +220,21 @@ events! {
     97 Backend BackendDone { vdev, queue, id, status };
     /// Something was made to fail.
     98 Backend Fault {} + what;
+
+    /// A network adapter does something else: 0 halted, 1 initialising, 2 paused, 3 restarting, 4 running, 5 pausing.
+    112 Net AdapterState { adapter, state };
+    /// A list is given to the miniport to send; `bytes` are its first frame's.
+    113 Net ListSend { adapter, list, bytes };
+    /// The miniport completes it.
+    114 Net ListSent { adapter, list, status };
+    /// The miniport indicates a list.
+    115 Net ListReceive { adapter, list, bytes };
+    /// It goes back to the miniport.
+    116 Net ListReturn { adapter, list };
+    /// An OID request goes to the miniport: 0 asks, 1 asks for WMI, 2 sets, 3 does both.
+    117 Net OidRequest { adapter, oid, kind };
+    /// The miniport has answered it.
+    118 Net OidAnswer { adapter, oid, status };
+    /// The miniport indicates a status.
+    119 Net Indication { adapter, code };
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use trace::{Event, Reader, table};
 
-use super::names;
+use super::{names, net};
 use crate::platform::symbols::Symbols;
 
 /// What turns numbers of one trace into names.
@@ -82,6 +82,12 @@ impl<'a> Words<'a> {
                 .is_some_and(|kind| kind.class == trace::Class::Xen) =>
             {
                 xen(f, event)
+            }
+            _ if event
+                .kind()
+                .is_some_and(|kind| kind.class == trace::Class::Net) =>
+            {
+                net::write(f, event)
             }
             _ => self.kernel(f, event),
         }

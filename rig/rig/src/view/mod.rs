@@ -7,6 +7,7 @@
 
 mod line;
 mod names;
+mod net;
 mod page;
 mod select;
 mod way;
