@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The packet's memory is the list's: nothing is copied. A batch goes up when no more follows, so one lock is taken for
-//! a packet and one call made for a batch. When those above hold too many, the next ones are only shown to them, and
+//! a packet and one call made for a batch. When those above hold too much, the next ones are only shown to them, and
 //! the provider is asked to pause.
 
 use crate::vif::Vif;
@@ -26,10 +26,37 @@ use pv_interfaces::vif::{
 
 /// Queues that are kept apart. An interface with more shares them.
 const QUEUES: usize = 64;
-/// Packets of a queue that those above may hold.
-const HELD: u32 = 1024;
-/// Packets of a batch.
-const BATCH: u32 = 256;
+/// Pages of a queue that those above may hold. xenvif.sys has 256 beside those of the ring: if those above held all of
+/// them, because of one program that does not read, nothing would arrive for anybody.
+const HELD: u32 = 192;
+/// Pages of a batch.
+const BATCH: u32 = 96;
+
+/// What comes back with a list: its packet's queue, and how many pages that has.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    queue: usize,
+    pages: u32,
+}
+
+impl Origin {
+    /// Of a packet of so many bytes, a page for each of which is full.
+    fn new(queue: usize, length: u32) -> Origin {
+        let pages = length.div_ceil(nt::sys::PAGE_SIZE as u32).max(1);
+        Origin { queue, pages }
+    }
+
+    fn number(self) -> usize {
+        self.queue % QUEUES + self.pages as usize * QUEUES
+    }
+
+    fn of_number(number: usize) -> Origin {
+        Origin {
+            queue: number % QUEUES,
+            pages: (number / QUEUES) as u32,
+        }
+    }
+}
 
 /// What was coalesced by the backend, for OID_TCP_RSC_STATISTICS.
 #[derive(Debug, Default)]
@@ -46,7 +73,7 @@ pub struct Coalesced {
 #[derive(Debug)]
 struct Queue {
     lists: SpinLock<Lists>,
-    /// Lists that NDIS has.
+    /// Pages that NDIS has.
     held: AtomicU32,
     coalesced: Coalesced,
 }
@@ -55,6 +82,8 @@ struct Queue {
 struct Lists {
     /// To be indicated.
     ready: ReceiveChain,
+    /// Pages of those.
+    pages: u32,
     /// To be used.
     spare: ReceiveChain,
     /// Whether packets go up.
@@ -82,6 +111,7 @@ impl Receiver {
             queues.push(Queue {
                 lists: SpinLock::new(Lists {
                     ready: ReceiveChain::new(),
+                    pages: 0,
                     spare: ReceiveChain::new(),
                     open: false,
                 }),
@@ -109,13 +139,13 @@ impl Receiver {
             let waiting = {
                 let mut lists = queue.lists.lock();
                 lists.open = false;
-                core::mem::take(&mut lists.ready)
+                lists.take_ready().0
             };
             queue.give_back(waiting, vif);
         }
     }
 
-    /// Lists that NDIS has.
+    /// Pages that NDIS has.
     pub fn held(&self) -> u32 {
         let held = |queue: &Queue| queue.held.load(Ordering::Acquire);
         self.queues.iter().map(held).fold(0, u32::saturating_add)
@@ -143,7 +173,7 @@ impl Receiver {
             return false;
         };
         let more = packet.more != 0;
-        let batch = {
+        let (batch, pages) = {
             let mut lists = queue.lists.lock();
             let kept = lists.open && {
                 // SAFETY: the caller's duty.
@@ -154,12 +184,12 @@ impl Receiver {
                 unsafe { vif.receiver_return_packet(packet.cookie) };
             }
             // What waits goes up even where the last packet of a batch was not kept.
-            if more && lists.ready.len() < BATCH {
+            if more && lists.pages < BATCH {
                 return false;
             }
-            core::mem::take(&mut lists.ready)
+            lists.take_ready()
         };
-        queue.indicate(batch, self.adapter, vif)
+        queue.indicate(batch, pages, self.adapter, vif)
     }
 
     /// Puts a packet into the batch, if there is memory for that and it is this adapter's.
@@ -185,6 +215,7 @@ impl Receiver {
             return false;
         };
         let cookie = packet.cookie.addr();
+        let origin = Origin::new(index, packet.length);
         // SAFETY: the chain is lent with the packet, which goes back after the list has come back.
         let described = unsafe {
             list.describe(
@@ -192,7 +223,7 @@ impl Receiver {
                 packet.offset,
                 packet.length,
                 cookie,
-                index,
+                origin.number(),
             )
         };
         if !described {
@@ -215,49 +246,60 @@ impl Receiver {
             queue.say_coalesced(&mut list, packet, info);
         }
         lists.ready.push(list);
+        lists.pages = lists.pages.saturating_add(origin.pages);
         true
     }
 
     /// Lists that those above are done with. IRQL ≤ DISPATCH_LEVEL.
     pub fn returned(&self, mut lists: Returned, vif: &Vif) {
-        let mut same = ReceiveChain::new();
+        let (mut same, mut pages) = (ReceiveChain::new(), 0u32);
         let mut last = None;
         while let Some(list) = lists.take() {
-            let (_, index) = list.numbers();
-            if last != Some(index) {
-                self.taken_back(last, core::mem::take(&mut same), vif);
-                last = Some(index);
+            let (_, number) = list.numbers();
+            let origin = Origin::of_number(number);
+            if last != Some(origin.queue) {
+                self.taken_back(last, core::mem::take(&mut same), pages, vif);
+                (last, pages) = (Some(origin.queue), 0);
             }
             same.push(list);
+            pages = pages.saturating_add(origin.pages);
         }
-        self.taken_back(last, same, vif);
+        self.taken_back(last, same, pages, vif);
     }
 
-    fn taken_back(&self, index: Option<usize>, lists: ReceiveChain, vif: &Vif) {
+    fn taken_back(&self, index: Option<usize>, lists: ReceiveChain, pages: u32, vif: &Vif) {
         if let Some(queue) = index.and_then(|index| self.queues.get(index)) {
-            let count = lists.len();
             queue.give_back(lists, vif);
             // Last of all: who waits for this to become 0 may take the adapter away.
-            queue.held.fetch_sub(count, Ordering::Release);
+            queue.held.fetch_sub(pages, Ordering::Release);
         }
+    }
+}
+
+impl Lists {
+    /// What is to be indicated, and its pages.
+    fn take_ready(&mut self) -> (ReceiveChain, u32) {
+        (
+            core::mem::take(&mut self.ready),
+            core::mem::take(&mut self.pages),
+        )
     }
 }
 
 impl Queue {
     /// Gives a batch to NDIS; whether those above have so much that there should be a pause. No lock held.
-    fn indicate(&self, batch: ReceiveChain, adapter: ndis::Adapter, vif: &Vif) -> bool {
-        let count = batch.len();
-        if count == 0 {
+    fn indicate(&self, batch: ReceiveChain, pages: u32, adapter: ndis::Adapter, vif: &Vif) -> bool {
+        if batch.is_empty() {
             return false;
         }
-        let before = self.held.fetch_add(count, Ordering::AcqRel);
-        if before.saturating_add(count) <= HELD {
+        let before = self.held.fetch_add(pages, Ordering::AcqRel);
+        if before.saturating_add(pages) <= HELD {
             batch.indicate(adapter);
             return false;
         }
         let shown = batch.lend(adapter);
         self.give_back(shown, vif);
-        self.held.fetch_sub(count, Ordering::Release);
+        self.held.fetch_sub(pages, Ordering::Release);
         true
     }
 

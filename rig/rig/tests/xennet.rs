@@ -374,6 +374,30 @@ fn kept(machine: &Machine) -> Result<(), String> {
     Ok(())
 }
 
+/// Whoever is above keeps what it can get, and frames go on arriving: those that it may not keep, it has to copy.
+fn hoard(machine: &Machine) -> Result<(), String> {
+    let nics = serve(machine);
+    let adapter = plug(machine, &nics, 0)?;
+    let client = Client::open(adapter, FILTER)?;
+    client.keep(true);
+    for round in 0..40 {
+        for index in 0..40 {
+            let frame = Frame {
+                bytes: plain(100 + index, round),
+                ..Frame::default()
+            };
+            nics.send(machine.dom0(), 0, frame);
+        }
+        let mut received = client.wait_for(40)?;
+        received.sort_by_key(|frame| frame.bytes.len());
+        if !(received.iter().zip(100..)).all(|(it, length)| it.bytes == plain(length, round)) {
+            return Err(format!("other frames arrived in round {round}"));
+        }
+    }
+    drop(client);
+    unplug(machine, adapter, 0)
+}
+
 fn case(name: &str, image: &Path) -> Result<(), String> {
     let packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
     match name {
@@ -398,6 +422,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         "xennet-offloads" => offloads(&machine)?,
         "xennet-refusals" => refusals(&machine)?,
         "xennet-kept" => kept(&machine)?,
+        "xennet-hoard" => hoard(&machine)?,
         _ => return Err(format!("no case {name}")),
     }
     let findings = machine.shut_down();
@@ -437,4 +462,9 @@ fn what_cannot_be_a_frame_is_refused_alone() {
 #[test]
 fn a_pause_or_an_unplug_waits_for_frames_that_are_kept() {
     check("xennet-kept");
+}
+
+#[test]
+fn a_protocol_that_keeps_everything_starves_nobody() {
+    check("xennet-hoard");
 }
