@@ -60,6 +60,10 @@ pub enum Bench {
     ///
     /// All sizes, depths, operations, backends and numbers of CPUs, unless options choose some.
     Disk(bench::Disk),
+    /// Frames through a network card: speed, instructions and time in drivers, hypercalls, events, grants.
+    ///
+    /// All sizes, ways and numbers of queues, unless options choose some. Needs no network.
+    Net(bench::net::Net),
 }
 
 /// Arguments of `selftest`.

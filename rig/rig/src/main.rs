@@ -28,6 +28,9 @@ fn main() -> ExitCode {
         Command::Bench(Bench::Disk(options)) => bench::disk(&options)
             .map(|()| true)
             .map_err(|error| error.to_string()),
+        Command::Bench(Bench::Net(options)) => bench::net::net(&options)
+            .map(|()| true)
+            .map_err(|error| error.to_string()),
         Command::Worker(options) => {
             logger::start(LevelFilter::Warn);
             worker::run(&options)

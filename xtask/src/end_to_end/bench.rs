@@ -14,6 +14,10 @@ pub(super) const CHECKS: &[Check] = &[
         run: requests_are_cheap,
     },
     Check {
+        name: "frames cost the drivers no memory and few events",
+        run: frames_are_cheap,
+    },
+    Check {
         name: "a copy of the drivers costs what they cost",
         run: a_copy_is_alike,
     },
@@ -23,11 +27,19 @@ pub(super) const CHECKS: &[Check] = &[
 const LIMIT: Duration = Duration::from_secs(1200);
 
 fn bench(folder: &Folder, arguments: &[&str]) -> Result<Value> {
+    bench_of(
+        folder,
+        "disk",
+        &[&["--backend", "null"], arguments].concat(),
+    )
+}
+
+fn bench_of(folder: &Folder, what: &str, arguments: &[&str]) -> Result<Value> {
     let json = folder.path("bench.json");
     let mut command = Command::new(rig::program());
     command
         .current_dir(root())
-        .args(["bench", "disk", "--quick", "--backend", "null", "--ours"])
+        .args(["bench", what, "--quick", "--ours"])
         .arg(drivers::dist())
         .arg("--json")
         .arg(&json)
@@ -83,6 +95,33 @@ fn requests_are_cheap(folder: &Folder) -> Result<()> {
         ensure!(
             (grants - 2.0 * pages).abs() < 0.01,
             "{name}: {grants} grant operations for {pages} pages"
+        );
+    }
+    Ok(())
+}
+
+fn frames_are_cheap(folder: &Folder) -> Result<()> {
+    let choice = ["--queues", "1", "--size", "64", "--size", "1500"];
+    let report = bench_of(folder, "net", &choice)?;
+    let rows = report["rows"].as_array().context("there are no rows")?;
+    ensure!(rows.len() == 6, "{} rows of 6", rows.len());
+    for row in rows {
+        let of = |path: &str| number(row, path);
+        let name = format!("{} {}", row["way"], row["size"]);
+        ensure!(of("/ours/rate")? > 0.0, "{name}: no rate");
+        ensure!(of("/ours/instructions")? > 100.0, "{name}: no instructions");
+        // On a seeded machine, as above.
+        let exact = |what: &str| of(&format!("/ours/exact/{what}"));
+        ensure!(exact("allocations")? == 0.0, "{name}: pool is allocated");
+        ensure!(
+            exact("hypercalls")? <= 1.0,
+            "{name}: {}",
+            exact("hypercalls")?
+        );
+        let grants = exact("grants")?;
+        ensure!(
+            (grants - 2.0).abs() < 0.01,
+            "{name}: {grants} grant operations"
         );
     }
     Ok(())

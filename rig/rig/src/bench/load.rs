@@ -52,6 +52,12 @@ pub enum LoadError {
     /// No memory for requests.
     #[error("no guest memory for {0} requests of {1} bytes")]
     NoMemory(u32, u32),
+    /// The machine has no network card, or it did not come up.
+    #[error("no network card came up")]
+    NoCard,
+    /// Frames came back unsent.
+    #[error("{0} frames were refused")]
+    Refused(u64),
     /// No answer.
     #[error("{0} requests had no answer within ten minutes")]
     Stuck(u64),
@@ -98,8 +104,6 @@ pub fn run(disk: &Arc<Disk>, row: &Row, until: Until) -> Result<Outcome, LoadErr
         Until::Requests(count) => count,
     };
     let (ended, end) = mpsc::channel();
-    let histogram =
-        || Histogram::new_with_max(LONGEST, DIGITS).expect("the bounds and the digits are allowed");
     let lanes = u64::from(row.depth).min(budget);
     let load = Arc::new(Load {
         disk: Arc::clone(disk),
@@ -230,6 +234,11 @@ fn guard<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Ticks, and nothing counted yet.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(LONGEST, DIGITS).expect("the bounds and the digits are allowed")
+}
+
 /// Vigna's splitmix64: a lane's places follow from its number.
 fn mix(state: u64) -> u64 {
     let mut z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -238,7 +247,8 @@ fn mix(state: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn tsc() -> u64 {
+/// The time stamp counter.
+pub fn tsc() -> u64 {
     // SAFETY: Linux lets user code read the counter.
     unsafe { std::arch::x86_64::_rdtsc() }
 }

@@ -10,6 +10,7 @@
 //! followed each other; there are as many as it takes to know it to one percent, within reason.
 
 pub mod load;
+pub mod net;
 pub mod result;
 pub mod row;
 mod subject;
@@ -27,7 +28,7 @@ use serde::Serialize;
 
 use result::{Exact, Mean, Ratio, Result as RowResult};
 use row::{Backend, Filter, Op, Row, Size};
-use subject::{Kind, Subject, SubjectError};
+use subject::{Asked, Kind, Subject, SubjectError};
 
 /// Bytes of the image behind the file backend, which fits the host's page cache.
 const IMAGE: u64 = 64 << 20;
@@ -102,17 +103,18 @@ struct Effort {
 }
 
 impl Effort {
-    fn of(options: &Disk) -> Self {
-        let (rounds, most) = match (options.quick, options.drivers.is_some()) {
+    /// Of a quick look or a measurement, with a given number of rounds, and to compare.
+    fn new(quick: bool, given: Option<u32>, compares: bool) -> Self {
+        let (rounds, most) = match (quick, compares) {
             (true, _) => (2, 2),
             (false, false) => (20, 20),
             (false, true) => (40, 400),
         };
         Self {
-            rounds: options.rounds.unwrap_or(rounds),
-            most: options.rounds.unwrap_or(most),
+            rounds: given.unwrap_or(rounds),
+            most: given.unwrap_or(most),
             round: 25,
-            least: options.quick,
+            least: quick,
         }
     }
 
@@ -170,7 +172,7 @@ pub fn disk(options: &Disk) -> Result<(), BenchError> {
         Some(path) => Some((path, File::create(path).map_err(file(path))?)),
         None => None,
     };
-    let effort = Effort::of(options);
+    let effort = Effort::new(options.quick, options.rounds, options.drivers.is_some());
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         instructions: INSTRUCTIONS,
@@ -229,16 +231,15 @@ pub fn disk(options: &Disk) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// One row, all subjects in turn.
-fn measure(
-    subjects: &mut [(Subject, Image)],
-    ours: &Path,
-    row: &Row,
+/// The rounds of one row, all subjects in turn.
+fn rounds(
+    subjects: &mut [&mut Subject],
+    row: &impl Asked,
     effort: Effort,
-) -> Result<Measured, BenchError> {
+) -> Result<Vec<result::Rounds>, BenchError> {
     let mut results: Vec<_> = subjects.iter().map(|_| result::Rounds::default()).collect();
     // What the drivers allocate once, they allocate now.
-    for (subject, _) in &mut *subjects {
+    for subject in &mut *subjects {
         subject.rate(row, effort.round)?;
     }
     for round in 0..effort.most {
@@ -256,13 +257,25 @@ fn measure(
         };
         let mut pairs: Vec<_> = subjects.iter_mut().zip(&mut results).collect();
         order(&mut pairs);
-        for ((subject, _), rounds) in &mut pairs {
+        for (subject, rounds) in &mut pairs {
             rounds.rates.push(subject.rate(row, effort.round)?);
         }
-        for ((subject, _), rounds) in &mut pairs {
+        for (subject, rounds) in &mut pairs {
             rounds.times.push(subject.time(row, effort.round / 2)?);
         }
     }
+    Ok(results)
+}
+
+/// One row, all subjects in turn.
+fn measure(
+    subjects: &mut [(Subject, Image)],
+    ours: &Path,
+    row: &Row,
+    effort: Effort,
+) -> Result<Measured, BenchError> {
+    let mut machines: Vec<_> = subjects.iter_mut().map(|(subject, _)| subject).collect();
+    let mut results = rounds(&mut machines, row, effort)?;
     // The drivers do the same whatever is behind the backend.
     if row.backend == Backend::Null {
         for ((subject, _), rounds) in subjects.iter_mut().zip(&mut results) {

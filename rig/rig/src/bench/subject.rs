@@ -3,15 +3,17 @@
 use std::{
     env,
     ffi::OsStr,
+    fmt::Display,
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use super::{
+    net,
     result::{Exact, RateRound, TimeRound},
     row::Row,
-    worker::{Answer, Ask},
+    worker::{Answer, Ask, Measure},
 };
 
 /// Why a machine gives no answers.
@@ -39,7 +41,7 @@ pub enum SubjectError {
         /// Its drivers.
         drivers: PathBuf,
         /// What it was asked to measure.
-        row: Row,
+        row: String,
         /// Why not.
         what: String,
     },
@@ -52,6 +54,28 @@ pub enum Kind<'a> {
     Fast(&'a Path),
     /// One thread, every choice by this seed, and no file backend.
     Seeded(u64),
+    /// A thread for each virtual CPU, and a network card.
+    Card,
+    /// One thread, every choice by this seed, and a network card.
+    SeededCard(u64),
+}
+
+/// A row of one of the tables.
+pub trait Asked: Copy + Display {
+    /// What a worker is asked about it.
+    fn ask(self, measure: Measure) -> Ask;
+}
+
+impl Asked for Row {
+    fn ask(self, measure: Measure) -> Ask {
+        Ask::Disk(self, measure)
+    }
+}
+
+impl Asked for net::row::Row {
+    fn ask(self, measure: Measure) -> Ask {
+        Ask::Net(self, measure)
+    }
 }
 
 /// A machine in a process of its own. Dropped, it is ended at once.
@@ -71,8 +95,8 @@ impl Subject {
         };
         let missing = || fail(io::Error::other("it has no pipe"));
         let seed = match kind {
-            Kind::Fast(_) => String::new(),
-            Kind::Seeded(seed) => seed.to_string(),
+            Kind::Fast(_) | Kind::Card => String::new(),
+            Kind::Seeded(seed) | Kind::SeededCard(seed) => seed.to_string(),
         };
         let mut child = Command::new(env::current_exe().map_err(fail)?)
             .arg("worker")
@@ -82,8 +106,12 @@ impl Subject {
             .arg(ours)
             .args(["--cpus", &cpus.to_string()])
             .args(match kind {
-                Kind::Fast(image) => [OsStr::new("--image"), image.as_os_str()],
-                Kind::Seeded(_) => [OsStr::new("--seed"), OsStr::new(&seed)],
+                Kind::Fast(image) => vec![OsStr::new("--image"), image.as_os_str()],
+                Kind::Seeded(_) => vec![OsStr::new("--seed"), OsStr::new(&seed)],
+                Kind::Card => vec![OsStr::new("--nic")],
+                Kind::SeededCard(_) => {
+                    vec![OsStr::new("--nic"), OsStr::new("--seed"), OsStr::new(&seed)]
+                }
             })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -129,13 +157,14 @@ impl Subject {
         serde_json::from_str(&line).map_err(|error| broken(error.into()))
     }
 
-    fn ask(&mut self, row: &Row, ask: Ask) -> Result<Answer, SubjectError> {
+    fn ask(&mut self, row: impl Asked, measure: Measure) -> Result<Answer, SubjectError> {
         let broken = |reason| SubjectError::Process {
             drivers: self.drivers.clone(),
             reason,
         };
         if let Some(to) = &mut self.to {
-            let mut line = serde_json::to_string(&ask).map_err(|error| broken(error.into()))?;
+            let mut line =
+                serde_json::to_string(&row.ask(measure)).map_err(|error| broken(error.into()))?;
             line.push('\n');
             // A machine that has ended says how when it is heard.
             let _ = to.write_all(line.as_bytes());
@@ -143,7 +172,7 @@ impl Subject {
         match self.hear()? {
             Answer::Failed(what) => Err(SubjectError::Failed {
                 drivers: self.drivers.clone(),
-                row: *row,
+                row: row.to_string(),
                 what,
             }),
             answer => Ok(answer),
@@ -151,24 +180,24 @@ impl Subject {
     }
 
     /// A round at full speed.
-    pub fn rate(&mut self, row: &Row, milliseconds: u64) -> Result<RateRound, SubjectError> {
-        match self.ask(row, Ask::Rate(*row, milliseconds))? {
+    pub fn rate(&mut self, row: &impl Asked, milliseconds: u64) -> Result<RateRound, SubjectError> {
+        match self.ask(*row, Measure::Rate(milliseconds))? {
             Answer::Rate(round) => Ok(round),
             other => Err(self.ended(format!("it said {other:?}"))),
         }
     }
 
     /// A round in which drivers and rig are told apart.
-    pub fn time(&mut self, row: &Row, milliseconds: u64) -> Result<TimeRound, SubjectError> {
-        match self.ask(row, Ask::Time(*row, milliseconds))? {
+    pub fn time(&mut self, row: &impl Asked, milliseconds: u64) -> Result<TimeRound, SubjectError> {
+        match self.ask(*row, Measure::Time(milliseconds))? {
             Answer::Time(round) => Ok(round),
             other => Err(self.ended(format!("it said {other:?}"))),
         }
     }
 
     /// What so many requests take, a request.
-    pub fn instructions(&mut self, row: &Row, requests: u64) -> Result<Exact, SubjectError> {
-        match self.ask(row, Ask::Instructions(*row, requests))? {
+    pub fn instructions(&mut self, row: &impl Asked, requests: u64) -> Result<Exact, SubjectError> {
+        match self.ask(*row, Measure::Instructions(requests))? {
             Answer::Instructions(exact) => Ok(exact),
             other => Err(self.ended(format!("it said {other:?}"))),
         }

@@ -22,6 +22,7 @@ use xen_model::Counts;
 
 use super::{
     load::{self, LoadError, Until},
+    net,
     result::{Exact, RateRound, Tally, TimeRound},
     row::{Backend, Row},
 };
@@ -38,12 +39,21 @@ use xen_model::toolstack::GuestSpec;
 /// What a worker is asked.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Ask {
+    /// Of requests to a disk.
+    Disk(Row, Measure),
+    /// Of frames through a network card.
+    Net(net::row::Row, Measure),
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum Measure {
     /// Load for so many milliseconds: rate, latency, exact counts.
-    Rate(Row, u64),
+    Rate(u64),
     /// Load for so many milliseconds, telling driver and rig apart.
-    Time(Row, u64),
+    Time(u64),
     /// So many requests, counting instructions.
-    Instructions(Row, u64),
+    Instructions(u64),
 }
 
 /// A worker's answer.
@@ -51,11 +61,11 @@ pub enum Ask {
 pub enum Answer {
     /// The machine has booted.
     Ready,
-    /// To [`Ask::Rate`].
+    /// To [`Measure::Rate`].
     Rate(RateRound),
-    /// To [`Ask::Time`].
+    /// To [`Measure::Time`].
     Time(TimeRound),
-    /// To [`Ask::Instructions`].
+    /// To [`Measure::Instructions`].
     Instructions(Exact),
     /// It could not be done.
     Failed(String),
@@ -79,6 +89,9 @@ pub struct Worker {
     /// Makes a seeded machine, in which the same drivers always do the same.
     #[arg(long)]
     seed: Option<u64>,
+    /// Plugs a network card in, with a queue for each virtual CPU.
+    #[arg(long)]
+    nic: bool,
 }
 
 /// Why a worker ends.
@@ -96,6 +109,9 @@ pub enum WorkerError {
     /// The other end.
     #[error("the measuring process: {0}")]
     Peer(#[from] io::Error),
+    /// The network card.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// What the verifier found.
     #[error("the verifier found: {}", .0.join("; "))]
     Findings(Vec<String>),
@@ -107,6 +123,8 @@ const NULL_SECTORS: u64 = 2 << 20;
 const MEMORY: u64 = 256;
 /// Requests for each one in flight, before instructions are counted.
 const WARM: u64 = 4;
+/// Frames of a card in flight, at most.
+const NET_DEPTH: u64 = 128;
 /// What the drivers may still have to do after the last answer.
 const SETTLE: Duration = Duration::from_millis(2);
 
@@ -135,6 +153,10 @@ pub fn run(options: &Worker) -> Result<(), WorkerError> {
         tsc_khz: machine.dom0().xen().machine().tsc_khz() as f64,
         machine: &machine,
         disks,
+        net: match options.nic {
+            true => Some(net::load::Bed::new(&machine, options.cpus)?),
+            false => None,
+        },
     };
     say(&Answer::Ready)?;
     for line in io::stdin().lock().lines() {
@@ -162,6 +184,7 @@ fn say(answer: &Answer) -> io::Result<()> {
 struct Bench<'a> {
     machine: &'a Machine,
     disks: Vec<Arc<Disk>>,
+    net: Option<net::load::Bed>,
     tsc_khz: f64,
 }
 
@@ -174,10 +197,34 @@ struct Totals {
 
 impl Bench<'_> {
     fn answer(&self, ask: Ask) -> Result<Answer, LoadError> {
-        Ok(match ask {
-            Ask::Rate(row, time) => {
+        match ask {
+            Ask::Disk(row, measure) => {
+                let load = |until| self.load(&row, until);
+                self.measure(measure, u64::from(row.depth), &load)
+            }
+            Ask::Net(row, measure) => {
+                let bed = self.net.as_ref().ok_or(LoadError::NoCard)?;
+                let load = |until| {
+                    let outcome = bed.run(&row, until);
+                    wait::pass(SETTLE);
+                    outcome
+                };
+                self.measure(measure, NET_DEPTH, &load)
+            }
+        }
+    }
+
+    /// Measures a load that has so many requests in flight.
+    fn measure(
+        &self,
+        measure: Measure,
+        depth: u64,
+        load: &dyn Fn(Until) -> Result<load::Outcome, LoadError>,
+    ) -> Result<Answer, LoadError> {
+        Ok(match measure {
+            Measure::Rate(time) => {
                 let before = self.totals();
-                let outcome = self.load(&row, Until::Time(Duration::from_millis(time)))?;
+                let outcome = load(Until::Time(Duration::from_millis(time)))?;
                 let after = self.totals();
                 let seconds = self.nanoseconds(outcome.ticks) / 1e9;
                 let steps = outcome.latency.iter_recorded();
@@ -191,9 +238,9 @@ impl Bench<'_> {
                     ticks_per_microsecond: self.tsc_khz / 1e3,
                 })
             }
-            Ask::Time(row, time) => {
+            Measure::Time(time) => {
                 border::start(false);
-                let outcome = self.load(&row, Until::Time(Duration::from_millis(time)));
+                let outcome = load(Until::Time(Duration::from_millis(time)));
                 let times = border::stop();
                 let requests = outcome?.requests.max(1) as f64;
                 // Each stay on either side has one reading of the clock in it.
@@ -207,13 +254,12 @@ impl Bench<'_> {
                     calls: stays as f64 / requests,
                 })
             }
-            Ask::Instructions(row, requests) => {
+            Measure::Instructions(requests) => {
                 // What the drivers allocate once, they allocate now.
-                let before = WARM * u64::from(row.depth);
-                self.load(&row, Until::Requests(before))?;
+                load(Until::Requests(WARM * depth))?;
                 let before = self.totals();
                 step::start();
-                let outcome = self.load(&row, Until::Requests(requests));
+                let outcome = load(Until::Requests(requests));
                 let counts = step::stop();
                 let requests = outcome?.requests.max(1) as f64;
                 let tally = tally(&before, &self.totals()).for_each(requests);
