@@ -468,10 +468,15 @@ impl Frontend {
     fn look_at_link(&self, attached: &Attached, enabled: bool) {
         let link = attached.link(self.parameters.speed);
         if self.common.mac.set_link(link) && enabled {
-            let client = *self.common.client.lock();
-            if let Some(client) = client {
-                client.link_changed();
-            }
+            self.tell_client();
+        }
+    }
+
+    /// Has the client ask again for what there is.
+    fn tell_client(&self) {
+        let client = *self.common.client.lock();
+        if let Some(client) = client {
+            client.link_changed();
         }
     }
 
@@ -521,7 +526,9 @@ impl Frontend {
             queue.set_open(true);
             queue.fill();
         }
-        self.look_at_link(link, true);
+        self.look_at_link(link, false);
+        // Even if the link is as it was: after a migration the backend may be one that offers something else.
+        self.tell_client();
         // Addresses and groups are looked at as soon as the thread has nothing else to do.
         self.common.wake.set();
         Ok(())
