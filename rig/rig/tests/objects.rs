@@ -5,6 +5,8 @@
 mod blocks;
 #[path = "objects/effects.rs"]
 mod effects;
+#[path = "objects/keywords.rs"]
+mod keywords;
 #[path = "objects/lengths.rs"]
 mod lengths;
 #[allow(dead_code, reason = "other tests let the machine sleep")]
@@ -53,19 +55,23 @@ fn expect(what: &str, answer: &OidAnswer, status: i32, needed: usize) -> Result<
     ))
 }
 
-/// An adapter of interface 0 with such a backend.
-fn adapter(machine: &Machine, offer: Offer) -> Result<(&'static Adapter, Nics), String> {
+/// Has a backend serve interface 0.
+fn serve(machine: &Machine, offer: Offer) -> Nics {
     let (driver, nics) = Netback::new();
     nics.offer(offer);
     machine.dom0().add_driver(Box::new(driver));
     machine.dom0().attach_vif(VifSpec::new(0));
+    nics
+}
+
+/// The adapter of interface 0.
+fn adapter() -> Result<&'static Adapter, String> {
     let running = || {
         let mut all = port_nic::all().into_iter();
         all.find(|adapter| adapter.state() == State::Running)
     };
     until("its adapter runs", || running().is_some())?;
-    let adapter = running().ok_or("the adapter does not run")?;
-    Ok((adapter, nics))
+    running().ok_or_else(|| "the adapter does not run".to_owned())
 }
 
 /// A backend that offers nothing that it need not.
@@ -83,7 +89,10 @@ fn plain() -> Offer {
 }
 
 fn case(name: &str, image: &Path) -> Result<(), String> {
-    let packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
+    let mut packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
+    if name == "objects-keywords" {
+        keywords::turn_off(&mut packages)?;
+    }
     let machine = boot::boot(Plan {
         cpus: 2,
         memory_mib: 128,
@@ -95,11 +104,18 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         configure: &|_: u32, _: &mut BlockConfig| {},
     })
     .map_err(|error| error.to_string())?;
-    let whole = Offer::default();
+    let nics = serve(
+        &machine,
+        match name {
+            "objects-plain" => plain(),
+            _ => Offer::default(),
+        },
+    );
     match name {
-        "objects-lengths" => lengths::all(adapter(&machine, whole)?.0)?,
-        "objects-plain" => lengths::all(adapter(&machine, plain())?.0)?,
-        "objects-effects" => effects::all(adapter(&machine, whole)?.0)?,
+        "objects-lengths" | "objects-plain" => lengths::all(adapter()?)?,
+        "objects-effects" => effects::all(adapter()?)?,
+        "objects-keywords" => keywords::are_off(adapter()?)?,
+        "objects-migration" => effects::migrated(&machine, adapter()?, &nics)?,
         _ => return Err(format!("no case {name}")),
     }
     let findings = machine.shut_down();
@@ -129,4 +145,14 @@ fn with_a_backend_that_offers_nothing_too() {
 #[test]
 fn what_is_set_comes_true() {
     check("objects-effects");
+}
+
+#[test]
+fn what_is_turned_off_is_off_and_can_be_turned_on() {
+    check("objects-keywords");
+}
+
+#[test]
+fn another_backend_takes_away_and_gives_back() {
+    check("objects-migration");
 }

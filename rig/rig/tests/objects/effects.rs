@@ -1,11 +1,15 @@
 //! What becomes of what is set: offloads that are indicated, hashes that exclude each other, values that come back.
 
+use backends::net::{Nics, Offer};
 use ndis_host::blocks::{Feature, encapsulation, offload_parameters, rss, rss_off};
 use ndis_host::{Adapter, Control, Offload};
 use nt_sys::ndis::*;
+use rig::boot::Machine;
 use rig::port_nic;
+use xen_model::Resume;
 
 use super::blocks::{block, hash};
+use super::life::{suspend, until};
 use super::{INVALID_DATA, INVALID_PARAMETER, NOT_SUPPORTED, SUCCESS, ask, expect, tell};
 
 /// NDIS_HASH_IPV4, _TCP_IPV4, _IPV6, _TCP_IPV6 (ntddndis.h).
@@ -217,4 +221,31 @@ fn hashes(adapter: &'static Adapter) -> Result<(), String> {
     expect_set("the end of the hash", alone, &block(0x80, 1, 20), SUCCESS)?;
     expect_set("scaling again", scaling, &scale, SUCCESS)?;
     expect_set("its end", scaling, &rss_off(), SUCCESS)
+}
+
+/// The guest goes to a host with a backend that can less, and back.
+pub fn migrated(machine: &Machine, adapter: &'static Adapter, nics: &Nics) -> Result<(), String> {
+    let answer = tell(adapter, OID_OFFLOAD_ENCAPSULATION, &encapsulation());
+    expect("an encapsulation", &answer, SUCCESS, 0)?;
+    let whole = adapter.offload();
+    same("all on", &whole, &adapter.info().hardware)?;
+    let mut poor = whole.clone();
+    (poor.lso_v1, poor.lso_v2_4, poor.lso_v2_6) = (None, None, None);
+    for _ in 0..2 {
+        nics.offer(Offer {
+            gso4: false,
+            gso6: false,
+            ..Offer::default()
+        });
+        suspend(machine, Resume::Restored)?;
+        until("large sends are over", || adapter.offload() == poor)?;
+        // What the backend cannot do nobody can ask for; that it was wished before is kept.
+        let bytes = offload_parameters(&[(Feature::LsoV2v4, 2)]);
+        let answer = tell(adapter, OID_TCP_OFFLOAD_PARAMETERS, &bytes);
+        expect("a large send", &answer, NOT_SUPPORTED, 0)?;
+        nics.offer(Offer::default());
+        suspend(machine, Resume::Restored)?;
+        until("large sends are back", || adapter.offload() == whole)?;
+    }
+    Ok(())
 }
