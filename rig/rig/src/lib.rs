@@ -28,7 +28,7 @@ pub mod rules;
 pub mod run;
 pub mod scenario;
 pub mod selftest;
-pub mod vif;
 pub mod view;
+pub mod vif;
 pub mod wait;
 pub mod workload;
