@@ -5,7 +5,8 @@
 
 use alloc::vec::Vec;
 use core::ffi::c_void;
-use core::ptr::null_mut;
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicPtr, Ordering};
 use nt::va_list::c_bytes;
 use nt::{HighLock, NtStatus, Result, SpinLock};
 use nt_sys::{HANDLE, NTSTATUS, UNICODE_STRING};
@@ -56,17 +57,22 @@ type Notify = unsafe extern "win64" fn(*const UNICODE_STRING, HANDLE, *const Ima
 /// `PsSetLoadImageNotifyRoutine` and `PsRemoveLoadImageNotifyRoutine`.
 type ChangeNotify = unsafe extern "win64" fn(Notify) -> NTSTATUS;
 
-fn change_notify(name: &str) -> Option<ChangeNotify> {
-    let address = nt::system::export(name)?.as_ptr();
+/// How the notification is withdrawn, once there is one. It is found before, since looking it up takes memory.
+static REMOVE: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+
+fn change_notify(address: NonNull<c_void>) -> ChangeNotify {
     // SAFETY: this is the type of both kernel functions.
-    Some(unsafe { core::mem::transmute::<*mut c_void, ChangeNotify>(address) })
+    unsafe { core::mem::transmute::<*mut c_void, ChangeNotify>(address.as_ptr()) }
 }
 
 /// Lists what is loaded. PASSIVE_LEVEL.
 pub fn initialise() -> Result<()> {
-    if let Some(set) = change_notify("PsSetLoadImageNotifyRoutine") {
+    if let Some(set) = nt::system::export("PsSetLoadImageNotifyRoutine")
+        && let Some(remove) = nt::system::export("PsRemoveLoadImageNotifyRoutine")
+    {
         // SAFETY: the routine is a function of this image, which stays until it is withdrawn.
-        NtStatus::check(unsafe { set(image_loaded) })?;
+        NtStatus::check(unsafe { change_notify(set)(image_loaded) })?;
+        REMOVE.store(remove.as_ptr(), Ordering::Relaxed);
     }
     let Some(query) = nt::system::export("RtlQueryModuleInformation") else {
         return Ok(());
@@ -103,9 +109,9 @@ pub fn initialise() -> Result<()> {
 }
 
 pub fn teardown() {
-    if let Some(remove) = change_notify("PsRemoveLoadImageNotifyRoutine") {
+    if let Some(remove) = NonNull::new(REMOVE.swap(null_mut(), Ordering::Relaxed)) {
         // SAFETY: the routine is a function of this image.
-        unsafe { remove(image_loaded) };
+        unsafe { change_notify(remove)(image_loaded) };
     }
     let modules = core::mem::take(&mut *MODULES.lock());
     drop(modules);

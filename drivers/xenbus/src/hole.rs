@@ -11,6 +11,8 @@ use nt::{NtStatus, Pages, Result};
 pub struct Hole {
     /// Taken in the drop.
     pages: Option<Pages>,
+    /// Their frames as Xen is asked for them: the drop must not need memory.
+    frames: Vec<u64>,
 }
 
 impl Hole {
@@ -26,14 +28,19 @@ impl Hole {
 
     fn of(pages: Pages) -> Result<Hole> {
         let count = pages.count();
-        let mut pfns = copy(pages.pfns())?;
+        let mut frames = Vec::new();
+        frames.try_reserve_exact(count)?;
+        frames.extend_from_slice(pages.pfns());
         // SAFETY: the pages are new and nobody uses them; from here on they are touched only where Xen puts something.
-        let gone = unsafe { xen_api::decrease_reservation(&mut pfns) }? as usize;
+        let gone = unsafe { xen_api::decrease_reservation(&mut frames) }? as usize;
         if gone == count {
-            return Ok(Hole { pages: Some(pages) });
+            return Ok(Hole {
+                pages: Some(pages),
+                frames,
+            });
         }
         nt::warning!("Xen took {gone} of {count} pages for a hole");
-        refill(pages, pfns.get_mut(..gone).unwrap_or_default());
+        refill(pages, frames.get_mut(..gone).unwrap_or_default());
         Err(NtStatus::INSUFFICIENT_RESOURCES)
     }
 
@@ -60,26 +67,15 @@ impl Hole {
 impl Drop for Hole {
     fn drop(&mut self) {
         if let Some(pages) = self.pages.take() {
-            match copy(pages.pfns()) {
-                Ok(mut pfns) => refill(pages, &mut pfns),
-                // A page without memory must not go back to Windows.
-                Err(_) => pages.leak(),
-            }
+            refill(pages, &mut self.frames);
         }
     }
 }
 
-fn copy(pfns: &[u64]) -> Result<Vec<u64>> {
-    let mut copy = Vec::new();
-    copy.try_reserve_exact(pfns.len())?;
-    copy.extend_from_slice(pfns);
-    Ok(copy)
-}
-
-/// Puts memory behind `pfns` again and frees `pages`. If Xen has none, the pages are lost to Windows.
-fn refill(pages: Pages, pfns: &mut [u64]) {
-    let wanted = pfns.len();
-    match xen_api::populate_physmap(pfns) {
+/// Puts memory behind `frames` again and frees `pages`. If Xen has none, the pages are lost to Windows.
+fn refill(pages: Pages, frames: &mut [u64]) {
+    let wanted = frames.len();
+    match xen_api::populate_physmap(frames) {
         Ok(filled) if filled as usize == wanted => drop(pages),
         _ if wanted == 0 => drop(pages),
         outcome => {

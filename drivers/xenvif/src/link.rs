@@ -512,11 +512,20 @@ impl Attached {
     /// Goes from state to state until the goal is reached, or will not be.
     #[inline(never)]
     fn reach(&mut self, goal: Goal, time: Duration) -> Result<()> {
-        let mut handshake =
-            Handshake::new(goal, self.own, milliseconds() + time.as_millis() as u64);
+        let end = milliseconds() + time.as_millis() as u64;
+        let mut handshake = Handshake::new(goal, self.own, end);
         loop {
             match handshake.observe(milliseconds(), self.backend()) {
-                Step::Write(state) => self.write_state(state).named("write the state")?,
+                Step::Write(state) => match self.write_state(state) {
+                    // A backend that is told nothing keeps the rings for good: memory may be there soon.
+                    Err(NtStatus::NO_MEMORY | NtStatus::INSUFFICIENT_RESOURCES)
+                        if goal == Goal::Close && milliseconds() < end =>
+                    {
+                        let _ = self.wake.wait_for(LOOK);
+                        handshake = Handshake::new(goal, self.own, end);
+                    }
+                    written => written.named("write the state")?,
+                },
                 Step::Wait => {
                     let _ = self.wake.wait_for(LOOK);
                 }
