@@ -115,7 +115,11 @@ impl<C: ChildDevice> Children<C> {
         gone.try_reserve(list.len())?;
         gone.extend(list.extract_if(.., |child| child.life().is_finished()));
         drop(list);
-        gone.into_iter().for_each(delete);
+        for child in gone {
+            delete(Arc::clone(&child));
+            // One of its name may have come meanwhile, and was not made as long as this one was there.
+            child.rescan();
+        }
         Ok(devices)
     }
 
