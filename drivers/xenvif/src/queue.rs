@@ -394,9 +394,9 @@ impl Queue {
 
     #[inline(never)]
     fn serve_rx(&self) -> bool {
-        let mut count = 0;
+        let (mut count, mut taken) = (0, 0);
         loop {
-            let more = self.gather();
+            let more = self.gather(&mut taken);
             let client = *self.common.client.lock();
             let flowing = self.common.flowing.load(Ordering::Acquire);
             let (next, followed) = {
@@ -420,18 +420,20 @@ impl Queue {
         }
     }
 
-    /// Takes packets from the ring until two are ready; whether the ring may hold more.
+    /// Takes packets from the ring until two are ready, and no more in a turn than a batch, whatever becomes of them: a peer
+    /// may send faster than they are dropped. Whether the ring may hold more.
     #[inline(never)]
-    fn gather(&self) -> bool {
+    fn gather(&self, taken: &mut u32) -> bool {
         let delivery = Delivery {
             queue: self.index,
             receiver: &self.rx,
             common: &self.common,
         };
-        for _ in 0..BATCH {
+        while *taken < BATCH {
             if self.ready.lock().len() > 1 {
                 return true;
             }
+            *taken = taken.saturating_add(1);
             let (next, notify) = {
                 let mut rx = self.rx.lock();
                 let next = rx.next();
