@@ -16,19 +16,28 @@ use pcap_file::{
 /// Longer than any frame.
 const LONGEST: u32 = 1 << 18;
 
+/// What a file may hold, in bytes of frames: the beginning of a run that sends for minutes, not the disk's last byte.
+const ROOM: u64 = 256 << 20;
+
 /// A file that is shown frames as they pass. What is shown at once is kept in order.
 #[derive(Clone)]
 pub struct Capture(Arc<Mutex<State>>);
 
 struct State {
-    /// `None` after an error, or when it is at rest.
+    /// `None` after an error, when it is full, or when it is at rest.
     writer: Option<PcapWriter<BufWriter<File>>>,
     frames: u64,
+    /// Bytes of frames that it may take yet.
+    room: u64,
 }
 
 impl Capture {
     /// Begins a new file.
     pub fn new(path: &Path) -> io::Result<Self> {
+        Self::with_room(path, ROOM)
+    }
+
+    fn with_room(path: &Path, room: u64) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -47,12 +56,18 @@ impl Capture {
         Ok(Self(Arc::new(Mutex::new(State {
             writer: Some(writer),
             frames: 0,
+            room,
         }))))
     }
 
     /// A frame, in pieces.
     pub fn show(&self, frame: &[u8]) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(room) = state.room.checked_sub(frame.len() as u64) else {
+            state.writer = None;
+            return;
+        };
+        state.room = room;
         let Some(writer) = &mut state.writer else {
             return;
         };
@@ -84,13 +99,15 @@ mod tests {
     #[test]
     fn what_was_shown_is_in_the_file_until_it_ended() {
         let path = std::env::temp_dir().join(format!("winpv-capture-{}.pcap", std::process::id()));
-        let capture = Capture::new(&path).unwrap();
         let frames = [vec![1; 60], vec![2; 65_549]];
+        let capture = Capture::with_room(&path, 65_610).unwrap();
         for frame in &frames {
             capture.show(frame);
         }
+        // Full: the second byte of this one has no room.
+        capture.show(&[3; 2]);
         assert_eq!(capture.finish(), 2);
-        capture.show(&[3; 60]);
+        capture.show(&[3; 1]);
         let mut reader = PcapReader::new(File::open(&path).unwrap()).unwrap();
         let mut found = Vec::new();
         while let Some(packet) = reader.next_packet() {
