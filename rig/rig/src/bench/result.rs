@@ -108,6 +108,8 @@ pub struct Rounds {
 pub struct Result {
     /// Requests a second.
     pub rate: f64,
+    /// Bytes a second.
+    pub bytes: f64,
     /// Requests that took part.
     pub requests: u64,
     /// Instructions in drivers for a request, where they were counted.
@@ -144,8 +146,8 @@ impl Rounds {
         best(self.times.iter().map(|round| round.driver), false)
     }
 
-    /// One result.
-    pub fn sum_up(self) -> Result {
+    /// One result, of requests that move so many bytes each.
+    pub fn sum_up(self, bytes: usize) -> Result {
         let requests: u64 = self.rates.iter().map(|round| round.requests).sum();
         let mut tally = Tally::default();
         for round in &self.rates {
@@ -169,6 +171,7 @@ impl Rounds {
         });
         Result {
             rate: self.rate(),
+            bytes: self.rate() * bytes as f64,
             requests,
             instructions: self.instructions(),
             driver_ns: self.driver_ns(),
@@ -346,8 +349,9 @@ mod tests {
                 tally: Tally::default(),
             }),
         };
-        let result = rounds.sum_up();
+        let result = rounds.sum_up(512);
         assert_eq!((result.rate, result.requests), (9.0, 100));
+        assert_eq!(result.bytes, 4608.0);
         assert_eq!(result.tally.hypercalls, 0.1);
         assert_eq!(result.instructions, Some(12.5));
         assert_eq!(result.histogram, [(1.0, 97), (3.0, 3)]);

@@ -3,17 +3,15 @@
 use std::{
     env,
     ffi::OsStr,
-    fmt::Display,
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use super::{
-    net,
+    measure::Asked,
     result::{Exact, RateRound, TimeRound},
-    row::Row,
-    worker::{Answer, Ask, Measure},
+    worker::{Answer, Measure},
 };
 
 /// Why a machine gives no answers.
@@ -58,24 +56,6 @@ pub enum Kind<'a> {
     Card,
     /// One thread, every choice by this seed, and a network card.
     SeededCard(u64),
-}
-
-/// A row of one of the tables.
-pub trait Asked: Copy + Display {
-    /// What a worker is asked about it.
-    fn ask(self, measure: Measure) -> Ask;
-}
-
-impl Asked for Row {
-    fn ask(self, measure: Measure) -> Ask {
-        Ask::Disk(self, measure)
-    }
-}
-
-impl Asked for net::row::Row {
-    fn ask(self, measure: Measure) -> Ask {
-        Ask::Net(self, measure)
-    }
 }
 
 /// A machine in a process of its own. Dropped, it is ended at once.
@@ -180,24 +160,24 @@ impl Subject {
     }
 
     /// A round at full speed.
-    pub fn rate(&mut self, row: &impl Asked, milliseconds: u64) -> Result<RateRound, SubjectError> {
-        match self.ask(*row, Measure::Rate(milliseconds))? {
+    pub fn rate(&mut self, row: impl Asked, milliseconds: u64) -> Result<RateRound, SubjectError> {
+        match self.ask(row, Measure::Rate(milliseconds))? {
             Answer::Rate(round) => Ok(round),
             other => Err(self.ended(format!("it said {other:?}"))),
         }
     }
 
     /// A round in which drivers and rig are told apart.
-    pub fn time(&mut self, row: &impl Asked, milliseconds: u64) -> Result<TimeRound, SubjectError> {
-        match self.ask(*row, Measure::Time(milliseconds))? {
+    pub fn time(&mut self, row: impl Asked, milliseconds: u64) -> Result<TimeRound, SubjectError> {
+        match self.ask(row, Measure::Time(milliseconds))? {
             Answer::Time(round) => Ok(round),
             other => Err(self.ended(format!("it said {other:?}"))),
         }
     }
 
     /// What so many requests take, a request.
-    pub fn instructions(&mut self, row: &impl Asked, requests: u64) -> Result<Exact, SubjectError> {
-        match self.ask(*row, Measure::Instructions(requests))? {
+    pub fn instructions(&mut self, row: impl Asked, requests: u64) -> Result<Exact, SubjectError> {
+        match self.ask(row, Measure::Instructions(requests))? {
             Answer::Instructions(exact) => Ok(exact),
             other => Err(self.ended(format!("it said {other:?}"))),
         }

@@ -1,10 +1,10 @@
-//! The table that a person reads.
+//! The tables that a person reads: what those of both benches have in common, and that of `bench disk`.
 
 use std::path::Path;
 
 use super::{
-    Measured,
-    result::{Mean, Ratio, Result},
+    options::{Measured, Results},
+    result::{Ratio, Result},
     row::{Row, name},
 };
 
@@ -22,15 +22,8 @@ pub fn head(row: &Row) {
         "", "", "", "in drivers, per request", "in rig", "", "per request", "latency, us"
     );
     println!(
-        "{:>10} {:>10}{:>11} {:>8} | {:>12} {:>10} {:>8} {:>6} | {:>6} {:>6} {:>6} {:>6} {:>7} {:>5} | {:>6} {:>6} {:>6} {:>6} {:>6}",
-        "size",
-        "depth",
-        "requests/s",
-        "MiB/s",
-        "instructions",
-        "ns",
-        "ns",
-        "calls",
+        "{} {:>6} {:>6} {:>6} {:>6} {:>7} {:>5} | {:>6} {:>6} {:>6} {:>6} {:>6}",
+        heads(["size", "depth", "requests/s", "MiB/s"]),
         "hyperc",
         "sends",
         "events",
@@ -45,18 +38,63 @@ pub fn head(row: &Row) {
     );
 }
 
-/// A row's lines: ours, and if there is another set of drivers, that and the ratio.
-pub fn row(measured: &Measured, other: Option<&Path>) {
+/// A row's lines.
+pub fn row(measured: &Measured<Row>, other: Option<&Path>) {
     let row = &measured.row;
-    line(
-        &row.size.to_string(),
-        &row.depth.to_string(),
-        row,
-        &measured.ours,
-    );
+    let names = [row.size.to_string(), row.depth.to_string()];
+    lines(names, measured, other, |result| {
+        let Result { tally, latency, .. } = result;
+        let mib = result.bytes / f64::from(1 << 20);
+        format!(
+            "{} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>7.1} {:>5.2} | {:>6.0} {:>6.0} {:>6.0} {:>6.0} {:>6.0}",
+            figures(result, &format!("{mib:.1}")),
+            tally.hypercalls,
+            tally.sends,
+            tally.events,
+            tally.interrupts,
+            tally.grants,
+            tally.allocations,
+            latency.p50,
+            latency.p90,
+            latency.p99,
+            latency.p999,
+            latency.max,
+        )
+    });
+}
+
+/// The heads of the first columns: two for what a row is, two for its speed, and those of drivers and rig.
+pub fn heads([first, second, rate, speed]: [&str; 4]) -> String {
+    format!(
+        "{first:>10} {second:>10}{rate:>11} {speed:>8} | {:>12} {:>10} {:>8} {:>6} |",
+        "instructions", "ns", "ns", "calls"
+    )
+}
+
+/// What is below these heads, but for what the row is.
+pub fn figures(result: &Result, speed: &str) -> String {
+    format!(
+        "{:>11.0} {speed:>8} | {:>12} {:>10.0} {:>8.0} {:>6.1} |",
+        result.rate,
+        optional(result.instructions, 0),
+        result.driver_ns,
+        result.rig_ns,
+        result.calls,
+    )
+}
+
+/// A row's lines: ours, and if there is another set of drivers, that and the ratio.
+pub fn lines<R>(
+    [first, second]: [String; 2],
+    measured: &Measured<R>,
+    other: Option<&Path>,
+    line: impl Fn(&Result) -> String,
+) {
+    println!("{first:>10.10} {second:>10}{}", line(&measured.ours));
     if let (Some(path), Some(result)) = (other, &measured.other) {
         let folder = path.file_name().unwrap_or(path.as_os_str());
-        line(&folder.to_string_lossy(), "", row, result);
+        let folder = folder.to_string_lossy();
+        println!("{folder:>10.10} {:>10}{}", "", line(result));
     }
     if let Some(Ratio {
         rate,
@@ -80,42 +118,19 @@ pub fn row(measured: &Measured, other: Option<&Path>) {
     }
 }
 
-fn line(first: &str, second: &str, row: &Row, result: &Result) {
-    let Result { tally, latency, .. } = result;
-    let mib = result.rate * f64::from(row.size.0) / f64::from(1 << 20);
-    println!(
-        "{first:>10.10} {second:>10}{:>11.0} {:>8.1} | {:>12} {:>10.0} {:>8.0} {:>6.1} | {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>7.1} {:>5.2} | {:>6.0} {:>6.0} {:>6.0} {:>6.0} {:>6.0}",
-        result.rate,
-        mib,
-        optional(result.instructions, 0),
-        result.driver_ns,
-        result.rig_ns,
-        result.calls,
-        tally.hypercalls,
-        tally.sends,
-        tally.events,
-        tally.interrupts,
-        tally.grants,
-        tally.allocations,
-        latency.p50,
-        latency.p90,
-        latency.p99,
-        latency.p999,
-        latency.max,
-    );
-}
-
 fn optional(number: Option<f64>, digits: usize) -> String {
     number.map_or_else(|| "-".to_owned(), |number| format!("{number:.digits$}"))
 }
 
-/// The last line.
-pub fn mean(ratio: &Mean, other: &Path) {
-    println!(
-        "{} to ours, geometric mean of all rows: requests/s {:.3}, instructions {}, ns in drivers {:.3}",
-        other.display(),
-        ratio.rate,
-        optional(ratio.instructions, 3),
-        ratio.driver_ns
-    );
+/// The last line, if there is another set of drivers.
+pub fn mean<R>(results: &Results<R>) {
+    if let Some((other, ratio)) = results.mean() {
+        println!(
+            "{} to ours, geometric mean of all rows: requests/s {:.3}, instructions {}, ns in drivers {:.3}",
+            other.display(),
+            ratio.rate,
+            optional(ratio.instructions, 3),
+            ratio.driver_ns
+        );
+    }
 }
