@@ -12,6 +12,7 @@ use object::{
 
 use crate::{
     drivers::{DRIVERS, Driver, dist},
+    panics::{self, Panics},
     toolchain::root,
 };
 
@@ -44,6 +45,7 @@ pub(crate) fn check_all() -> Result<Vec<String>> {
                 .map(|name| format!("{}.sys!{name}", driver.name)),
         );
     }
+    let mut panics = Panics::read()?;
     let mut problems = Vec::new();
     for driver in DRIVERS {
         let path = dist().join(format!("{}.sys", driver.name));
@@ -51,10 +53,11 @@ pub(crate) fn check_all() -> Result<Vec<String>> {
         let exports = exports_of(driver)?;
         let mut say = |problem: String| problems.push(format!("{}.sys: {problem}", driver.name));
         match Image::parse(&bytes) {
-            Ok(image) => image.check(&allowed, &exports, &mut say)?,
+            Ok(image) => image.check(&allowed, &exports, &mut panics, &mut say)?,
             Err(error) => say(format!("{error:#}")),
         }
     }
+    problems.extend(panics.unused());
     Ok(problems)
 }
 
@@ -73,6 +76,7 @@ impl<'a> Image<'a> {
         &self,
         allowed: &BTreeSet<String>,
         exports: &BTreeSet<String>,
+        panics: &mut Panics,
         say: &mut dyn FnMut(String),
     ) -> Result<()> {
         self.check_headers(say);
@@ -80,6 +84,7 @@ impl<'a> Image<'a> {
         self.check_imports(allowed, say)?;
         self.check_exports(exports, say)?;
         self.check_directories(say);
+        self.check_panics(panics, say)?;
         Ok(())
     }
 
@@ -210,6 +215,17 @@ impl<'a> Image<'a> {
         }
     }
 
+    fn check_panics(&self, panics: &mut Panics, say: &mut dyn FnMut(String)) -> Result<()> {
+        for place in panics::places(self.bytes, &self.file)? {
+            if !panics.allow(&place) {
+                say(format!(
+                    "can panic at {place}, which drivers/panics.txt does not list"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Type RT_VERSION, any name, any language, whose data names the vendor.
     fn version_strings(&self) -> Result<()> {
         let sections = self.file.section_table();
@@ -271,7 +287,7 @@ pub(crate) fn checksum(bytes: &[u8], field: usize) -> u32 {
 }
 
 /// The lines of a list, without comments.
-fn words_of(path: &Path) -> Result<BTreeSet<String>> {
+pub(crate) fn words_of(path: &Path) -> Result<BTreeSet<String>> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let words = text

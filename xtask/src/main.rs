@@ -9,6 +9,7 @@ mod end_to_end;
 mod fuzz;
 mod image;
 mod inf;
+mod panics;
 mod process;
 mod reproduce;
 mod rig;

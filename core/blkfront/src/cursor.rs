@@ -112,7 +112,7 @@ impl Cursor {
             .ok_or(ShortList)?;
         let offset = (address % u64::from(PAGE)) as u32;
         let run = (PAGE - offset).min(current.length - self.offset).min(left);
-        let whole = run - run % rule.block;
+        let whole = run - run.checked_rem(rule.block).unwrap_or(run);
         let direct = match rule.whole_pages {
             true => offset == 0 && whole == PAGE,
             false => offset.is_multiple_of(rule.block) && whole > 0,

@@ -155,7 +155,7 @@ impl Geometry {
         let blocks = match sectors {
             Value::Number(number) => number
                 .checked_mul(u64::from(unit))
-                .map(|bytes| bytes / u64::from(block_size))
+                .and_then(|bytes| bytes.checked_div(u64::from(block_size)))
                 .filter(|blocks| *blocks != 0)
                 .ok_or(Refusal::Sectors(sectors))?,
             _ => return Err(Refusal::Sectors(sectors)),
@@ -172,7 +172,7 @@ impl Geometry {
 
     /// Ring sectors in a block.
     pub fn sectors_per_block(&self) -> u64 {
-        u64::from(self.block_size / self.unit)
+        u64::from(self.block_size.checked_div(self.unit).unwrap_or(1))
     }
 }
 

@@ -109,6 +109,13 @@ pub struct Shape {
     pub features: Features,
 }
 
+impl Shape {
+    /// `bytes` in the ring's sectors.
+    fn units(&self, bytes: u32) -> u32 {
+        bytes.checked_div(self.unit).unwrap_or(0)
+    }
+}
+
 /// What became of an attempt to post the next request of an I/O.
 enum Posted {
     /// It is in the ring; the I/O may need more.
@@ -447,7 +454,7 @@ impl<H: Host, M: AsRef<[AtomicU32]>> Queue<H, M> {
                         return Posted::Starved;
                     }
                     Ok(count) => {
-                        let sector = sector + u64::from(start.done() / shape.unit);
+                        let sector = sector + u64::from(shape.units(start.done()));
                         direct(part.operation, count, sector, segments)
                     }
                     Err(crate::cursor::ShortList) => {

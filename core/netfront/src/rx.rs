@@ -151,6 +151,9 @@ impl<G: Grants, P, M: AsRef<[AtomicU32]>> Rx<G, P, M> {
     /// A page that is on no ring any more and whose grant has ended. `None`: no more, or not now; see [`Rx::kept`].
     pub fn reclaim(&mut self, grants: &mut G) -> Option<P> {
         for index in (0..self.left.len()).rev() {
+            if index >= self.left.len() {
+                break;
+            }
             let Buffer { page, grant } = self.left.swap_remove(index);
             match grants.revoke(grant) {
                 Ok(()) => return Some(page),
@@ -215,7 +218,7 @@ impl<G: Grants, P, M: AsRef<[AtomicU32]>> Rx<G, P, M> {
                 },
                 Err(broken) => return Err(self.break_off(Broken::Ring(broken))),
             };
-            let slot = self.consumed % ring.entries();
+            let slot = ring.slot(self.consumed);
             self.consumed = self.consumed.wrapping_add(1);
             self.take(slot, &words, grants)?;
             if self.assembly.is_whole()
@@ -275,7 +278,7 @@ impl<G: Grants, P, M: AsRef<[AtomicU32]>> Rx<G, P, M> {
             self.left.push(buffer);
             return;
         };
-        let slot = self.produced % ring.entries();
+        let slot = ring.slot(self.produced);
         let request = RxRequest {
             id: slot as u16,
             pad: 0,

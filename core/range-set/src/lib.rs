@@ -96,7 +96,7 @@ impl RangeSet {
         match (before.and_then(|i| self.ranges.get_mut(i)), after) {
             (Some(left), Some(right)) => {
                 left.end = right.end;
-                self.ranges.remove(at);
+                remove(&mut self.ranges, at);
             }
             (Some(left), None) => left.end = new.end,
             (None, Some(_)) => {
@@ -106,7 +106,7 @@ impl RangeSet {
             }
             (None, None) => {
                 self.ranges.try_reserve(1).map_err(|_| Error::NoMemory)?;
-                self.ranges.insert(at, new);
+                insert(&mut self.ranges, at, new);
             }
         }
         Ok(())
@@ -127,9 +127,7 @@ impl RangeSet {
         let start = range.start;
         match start.checked_add_unsigned(count) {
             Some(rest) if rest <= range.end => range.start = rest,
-            _ => {
-                self.ranges.remove(at);
-            }
+            _ => remove(&mut self.ranges, at),
         }
         Ok(start)
     }
@@ -158,15 +156,27 @@ impl RangeSet {
                     end: range.end,
                 };
                 range.end = end;
-                self.ranges.insert(at.saturating_add(1), tail);
+                insert(&mut self.ranges, at.saturating_add(1), tail);
             }
             (Some(end), None, Some(range)) => range.end = end,
             (None, Some(start), Some(range)) => range.start = start,
-            _ => {
-                self.ranges.remove(at);
-            }
+            _ => remove(&mut self.ranges, at),
         }
         Ok(())
+    }
+}
+
+/// `Vec::insert` where the compiler does not see that the index is within, which it is.
+fn insert(ranges: &mut Vec<Range>, at: usize, range: Range) {
+    if at <= ranges.len() {
+        ranges.insert(at, range);
+    }
+}
+
+/// `Vec::remove` likewise.
+fn remove(ranges: &mut Vec<Range>, at: usize) {
+    if at < ranges.len() {
+        ranges.remove(at);
     }
 }
 

@@ -110,6 +110,12 @@ impl<M: AsRef<[AtomicU32]>, const WORDS: usize> FrontRing<M, WORDS> {
         self.entries
     }
 
+    /// The slot of a free-running index.
+    pub fn slot(&self, index: u32) -> u32 {
+        // The number of slots is a power of two.
+        index & self.entries.wrapping_sub(1)
+    }
+
     /// Requests that can be pushed now.
     pub fn free(&self) -> u32 {
         // A slot is free once its response has been read; both indices are private, so this cannot be lied about.

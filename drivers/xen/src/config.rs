@@ -173,7 +173,7 @@ pub unsafe extern "win64" fn ConfigRequestReboot(
 pub fn start_option(key: &str) -> Result<Option<String>> {
     let options = Key::open(CONTROL, Access::Read)?.text("SystemStartOptions")?;
     let Some(value) = options
-        .split(' ')
+        .split(|c| c == ' ')
         .find_map(|option| option.strip_prefix(key))
     else {
         return Ok(None);

@@ -12,7 +12,7 @@ pub fn open(base: &str, path: &str, access: Access) -> Result<Key> {
 /// Creates `path` below `base`, and what is missing on the way there.
 pub fn create(base: &str, path: &str) -> Result<Key> {
     let mut key = Key::open(base, Access::Read)?;
-    for name in path.split('\\').filter(|name| !name.is_empty()) {
+    for name in path.split(|c| c == '\\').filter(|name| !name.is_empty()) {
         key = key.create_subkey(name, Lifetime::Permanent)?;
     }
     Ok(key)

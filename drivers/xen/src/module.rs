@@ -164,14 +164,14 @@ fn add(start: usize, size: usize, name: impl ExactSizeIterator<Item = u8>) -> Re
     let module = Module { start, end, name };
     names.push(bytes);
     let mut modules = MODULES.lock();
-    // Only this function changes the length, so the room is enough.
+    // Only this function changes the length, so the room is enough. The list is in order and stays so.
+    list.extend(modules.iter().filter(|old| old.end <= start));
+    list.push(module);
     list.extend(
         modules
             .iter()
-            .filter(|old| old.end <= start || end <= old.start),
+            .filter(|old| old.start >= end && old.end > start),
     );
-    list.push(module);
-    list.sort_unstable_by_key(|module: &Module| module.start);
     core::mem::swap(&mut *modules, &mut list);
     drop(modules);
     Ok(())

@@ -367,6 +367,7 @@ impl Store {
             .transactions
             .iter()
             .position(|t| core::ptr::eq(&raw const **t, handle));
+        let index = index.filter(|index| *index < connection.transactions.len());
         let index = index.ok_or(NtStatus::INVALID_PARAMETER)?;
         let transaction = connection.transactions.swap_remove(index);
         drop(connection);
@@ -434,7 +435,7 @@ impl State {
             if self.connection.lock().client.outcome(ticket).is_some() {
                 return;
             }
-            let left = deadline.saturating_sub(time::since_boot());
+            let left = time::left_until(deadline);
             if left.is_zero() {
                 nt::error!("xenstored does not answer");
                 return;

@@ -104,7 +104,7 @@ impl Adapter {
                 break;
             }
             nt::thread::sleep(STEP);
-            waited += STEP;
+            waited = waited.saturating_add(STEP);
         }
         self.indicate_link();
         drop(presence);

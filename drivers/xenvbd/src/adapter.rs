@@ -219,7 +219,7 @@ impl Adapter {
             .fetch_add(1, Ordering::AcqRel)
             .wrapping_add(1);
         core.wake.set();
-        let end = time::since_boot() + SCAN_TIME * 2;
+        let end = time::since_boot().saturating_add(SCAN_TIME.saturating_mul(2));
         while (core.scans_done.load(Ordering::Acquire).wrapping_sub(wanted) as i32) < 0
             && !core.asleep.load(Ordering::Acquire)
             && time::since_boot() < end
@@ -562,9 +562,9 @@ impl Core {
 
     /// Waits for all disks on their way, for a while.
     fn await_disks(&self) {
-        let end = time::since_boot() + SCAN_TIME;
+        let end = time::since_boot().saturating_add(SCAN_TIME);
         for disk in self.disks() {
-            disk.wait(end.saturating_sub(time::since_boot()));
+            disk.wait(time::left_until(end));
         }
     }
 

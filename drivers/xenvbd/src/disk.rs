@@ -301,7 +301,7 @@ impl Disk {
 
     /// Waits until the thread has settled, failed or `timeout` has passed. PASSIVE_LEVEL.
     pub(crate) fn wait(&self, timeout: Duration) -> State {
-        let end = time::since_boot() + timeout;
+        let end = time::since_boot().saturating_add(timeout);
         loop {
             let state = self.state();
             if state != State::Moving || time::since_boot() >= end {
@@ -474,7 +474,10 @@ impl Disk {
                         if let Some(session) = self.offers.session() {
                             Connection::write_error(&session, self, format_args!("{fault}"));
                         }
-                        retry = (time::since_boot() + retry.1, (retry.1 * 2).min(RETRY.1));
+                        retry = (
+                            time::since_boot().saturating_add(retry.1),
+                            retry.1.saturating_mul(2).min(RETRY.1),
+                        );
                         // What waits has waited for a whole connection's time.
                         self.abort(false);
                         self.settle(State::Failed, goal);
@@ -638,7 +641,7 @@ impl Watchdog {
                 self.since = None;
                 false
             }
-            Some((at, _)) if time::since_boot() >= at + SILENCE => {
+            Some((at, _)) if time::since_boot() >= at.saturating_add(SILENCE) => {
                 self.since = None;
                 true
             }

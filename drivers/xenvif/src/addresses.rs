@@ -82,7 +82,8 @@ impl About {
             for address in &self.addresses {
                 match address {
                     IpAddr::V4(address) => {
-                        write(c_text!("ipv4/{v4}"), c_text!("{address}"))?;
+                        let [a, b, c, d] = address.octets();
+                        write(c_text!("ipv4/{v4}"), c_text!("{a}.{b}.{c}.{d}"))?;
                         v4 += 1;
                     }
                     IpAddr::V6(address) => {

@@ -197,7 +197,7 @@ impl Frontend {
             number
         };
         self.common.wake.set();
-        let end = time::since_boot() + PATIENCE;
+        let end = time::since_boot().saturating_add(PATIENCE);
         loop {
             self.settled.clear();
             let way = self.way.load(Ordering::Acquire);
@@ -270,7 +270,7 @@ impl Frontend {
     /// connection: a later one is told in any case. IRQL ≤ DISPATCH_LEVEL.
     pub fn tell_hash(&self, number: u64) -> Result<()> {
         self.common.wake.set();
-        let end = time::since_boot() + HASH_TIME;
+        let end = time::since_boot().saturating_add(HASH_TIME);
         while Irql::current() == Irql::PASSIVE && !self.active().is_empty() {
             self.hash_told.clear();
             match self.common.hash.outcome(number) {
@@ -540,7 +540,7 @@ impl Frontend {
         for queue in self.queues() {
             queue.set_open(false);
         }
-        let drained = time::since_boot() + DRAIN_TIME;
+        let drained = time::since_boot().saturating_add(DRAIN_TIME);
         while time::since_boot() < drained && !self.active().iter().all(|queue| queue.is_idle()) {
             thread::sleep(Duration::from_millis(10));
         }
@@ -550,7 +550,7 @@ impl Frontend {
             queue.abort();
             queue.forget_ready();
         }
-        let end = time::since_boot() + RETURN_TIME;
+        let end = time::since_boot().saturating_add(RETURN_TIME);
         let on_loan = || {
             self.queues()
                 .iter()

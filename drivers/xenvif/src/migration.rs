@@ -58,8 +58,9 @@ pub fn name(device: &DeviceObject, number: VifNumber) -> Result<()> {
     let description = Key::of_driver(device, Access::Read)?.text("DriverDesc")?;
     // The key of the device itself is the one above that for its drivers' use.
     let own = Key::of_device(device, Access::Read)?.path()?;
-    let (instance, _) = own
-        .rsplit_once('\\')
+    let instance = own
+        .rfind(|c| c == '\\')
+        .and_then(|at| own.get(..at))
         .ok_or(NtStatus::OBJECT_PATH_NOT_FOUND)?;
     let name = text(format_args!("{description} #{number}"))?;
     Key::open(instance, Access::All)?.set_text("FriendlyName", &name)

@@ -47,7 +47,7 @@ pub fn write(level: Level, module: &str, text: fmt::Arguments<'_>) {
         bytes: [0; LINE],
         used: 0,
     };
-    let (driver, rest) = module.split_once("::").unwrap_or((module, "driver"));
+    let (driver, rest) = parts(module);
     // Writing to a Line cannot fail.
     let _ = write!(line, "{driver}|{rest}: {text}");
     if let Some(slot) = line.bytes.get_mut(line.used) {
@@ -63,6 +63,17 @@ pub fn write(level: Level, module: &str, text: fmt::Arguments<'_>) {
             &argument,
         )
     };
+}
+
+/// A module's crate and the path within it.
+fn parts(module: &str) -> (&str, &str) {
+    // `split_once` has panics in its search that the compiler cannot rule out.
+    let crate_name = module.split(|c| c == ':').next().unwrap_or(module);
+    let rest = module.strip_prefix(crate_name).unwrap_or_default();
+    match rest.strip_prefix("::") {
+        Some(rest) => (crate_name, rest),
+        None => (module, "driver"),
+    }
 }
 
 /// Logs a failure.

@@ -205,9 +205,17 @@ impl<'a> RequirementsList<'a> {
 
         let grown = size + size_of_val(added);
         let mut block = PagedPool::zeroed(grown)?;
-        let (target, tail) = block.bytes_mut().split_at_mut(split);
-        target.copy_from_slice(first);
-        let (middle, end) = tail.split_at_mut(size_of_val(added));
+        let (target, middle, end) = block
+            .bytes_mut()
+            .split_at_mut_checked(split)
+            .and_then(|(target, tail)| {
+                let (middle, end) = tail.split_at_mut_checked(size_of_val(added))?;
+                Some((target, middle, end))
+            })
+            .ok_or(NtStatus::INVALID_PARAMETER)?;
+        for (to, from) in target.iter_mut().zip(first) {
+            *to = *from;
+        }
         for (slot, descriptor) in middle.chunks_exact_mut(ONE).zip(added) {
             // SAFETY: the slot is as long as a descriptor, which is plain data.
             unsafe {
@@ -216,7 +224,9 @@ impl<'a> RequirementsList<'a> {
                     .write_unaligned(*descriptor)
             };
         }
-        end.copy_from_slice(rest);
+        for (to, from) in end.iter_mut().zip(rest) {
+            *to = *from;
+        }
         for slot in target
             .get_mut(HEAD..)
             .unwrap_or_default()

@@ -10,6 +10,13 @@ pub fn since_boot() -> Duration {
     Duration::from_nanos(ticks.saturating_mul(100))
 }
 
+/// What is left until a time since boot; nothing once it has passed. Any IRQL.
+pub fn left_until(end: Duration) -> Duration {
+    // Durations are subtracted with a panic in between that the compiler cannot rule out.
+    let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(nanoseconds(end).saturating_sub(nanoseconds(since_boot())))
+}
+
 /// The performance counter and its frequency in Hz. Any IRQL.
 pub fn performance_counter() -> (u64, u64) {
     let mut frequency = 0;

@@ -126,9 +126,7 @@ impl<C: ChildDevice> Children<C> {
     /// Takes a child out of the list. It is then its owner's to delete.
     pub fn disown(&self, child: &Arc<C>) {
         let mut list = self.list.lock();
-        if let Some(index) = list.iter().position(|other| Arc::ptr_eq(other, child)) {
-            list.swap_remove(index);
-        }
+        list.retain(|other| !Arc::ptr_eq(other, child));
     }
 
     /// Has all children go: the bus itself went.
@@ -144,6 +142,8 @@ impl<C: ChildDevice> Children<C> {
             let child = {
                 let mut list = self.list.lock();
                 let index = list.iter().position(|child| !child.life().awaits_removal());
+                // The compiler does not see that the index is within.
+                let index = index.filter(|index| *index < list.len());
                 index.map(|index| list.swap_remove(index))
             };
             match child {

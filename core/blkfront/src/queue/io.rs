@@ -176,14 +176,14 @@ pub(super) fn lend<H: Host>(
                 }
             }
         };
-        let first = offset / shape.unit;
+        let first = shape.units(offset);
         *segment = Segment {
             gref: lent
                 .grant
                 .as_ref()
                 .map_or(Gref(0), |grant| host.gref(grant)),
             first_sect: first as u8,
-            last_sect: (first + piece.length() / shape.unit - 1) as u8,
+            last_sect: (first + shape.units(piece.length()) - 1) as u8,
         };
         *slot = Some(lent);
         count += 1;

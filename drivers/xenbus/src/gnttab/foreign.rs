@@ -92,6 +92,7 @@ impl Gnttab {
         let index = mappings
             .iter()
             .position(|mapping| mapping.address == address);
+        let index = index.filter(|index| *index < mappings.len());
         let mapping = mappings.swap_remove(index.ok_or(NtStatus::INVALID_PARAMETER)?);
         drop(mappings);
         mapping.unmap()
