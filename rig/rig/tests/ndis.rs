@@ -1,26 +1,30 @@
 //! xennet.sys under each version of NDIS that it knows: how it registers, what it offers, and that it answers every
 //! object that it lists, whatever room there is for the answer.
 
+#[path = "support/adapter.rs"]
+mod adapter;
+#[path = "support/guest.rs"]
+mod guest;
 #[allow(dead_code, reason = "other tests let the machine suspend and sleep")]
 #[path = "support/life.rs"]
 mod life;
+#[path = "support/nics.rs"]
+mod nics;
 mod support;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use backends::block::BlockConfig;
-use backends::net::Netback;
+use adapter::running;
+use guest::{boot, packages, shut_down};
 use life::until;
 use ndis_host::blocks::{self, Feature};
-use ndis_host::{Adapter, Control, Kind, OidRequest, Protocol, Received, State};
-use rig::boot::{self, Plan};
-use rig::image::Claim;
-use rig::packages::Packages;
+use ndis_host::{Adapter, Control, Kind, OidRequest, Protocol, Received};
+use nics::serve;
 use rig::port_nic;
-use support::{check, dist};
-use xen_model::toolstack::{GuestSpec, VifSpec};
+use support::check;
+use xen_model::toolstack::VifSpec;
 
 // Numbers of objects (ntddndis.h), a status (ndis.h: NDIS_STATUS_TASK_OFFLOAD_CURRENT_CONFIG), a filter.
 const OID_GEN_SUPPORTED_LIST: u32 = 0x0001_0101;
@@ -131,28 +135,12 @@ fn offloads(adapter: &'static Adapter, ear: &Ear) -> Result<(), String> {
 
 fn version(minor: u8, image: &Path) -> Result<(), String> {
     ndis_host::set_version(minor);
-    let packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
-    let machine = boot::boot(Plan {
-        cpus: 2,
-        memory_mib: 128,
-        packages: &packages,
-        trace: None,
-        seed: None,
-        images: vec![Claim::new(image).map_err(|error| error.to_string())?],
-        guest: GuestSpec::default(),
-        configure: &|_: u32, _: &mut BlockConfig| {},
-    })
-    .map_err(|error| error.to_string())?;
-    let (driver, nics) = Netback::new();
-    machine.dom0().add_driver(Box::new(driver));
+    let packages = packages()?;
+    let machine = boot(&packages, image)?;
+    let nics = serve(&machine);
     machine.dom0().attach_vif(VifSpec::new(0));
-    let running = || {
-        let mut all = port_nic::all().into_iter();
-        all.find(|adapter| adapter.state() == State::Running)
-    };
-    until("the adapter runs", || running().is_some())?;
+    let adapter = running(0)?;
     until("it is connected", || nics.is_connected(0))?;
-    let adapter = running().ok_or("the adapter went")?;
     until("it has a link", || adapter.link().connected)?;
     let info = adapter.info();
     let has_uso = info.hardware.uso4.is_some();
@@ -181,11 +169,7 @@ fn version(minor: u8, image: &Path) -> Result<(), String> {
         }
     }
     drop(binding);
-    let findings = machine.shut_down();
-    match findings.is_empty() {
-        true => Ok(()),
-        false => Err(findings.join("\n")),
-    }
+    shut_down(machine)
 }
 
 /// Not a test of its own: what each test runs in a process.

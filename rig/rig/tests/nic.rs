@@ -1,9 +1,13 @@
 //! Two ordinary Linux network stacks through the shipped network drivers. Without the right to make network namespaces
 //! there is nothing to test, which is said.
 
+#[path = "support/guest.rs"]
+mod guest;
 #[allow(dead_code, reason = "other tests let the machine sleep")]
 #[path = "support/life.rs"]
 mod life;
+#[path = "support/nics.rs"]
+mod nics;
 mod support;
 
 use std::path::Path;
@@ -12,21 +16,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use backends::block::BlockConfig;
-use backends::net::{Netback, Offer, TapWire};
+use backends::net::{Offer, TapWire};
+use guest::{boot, packages, shut_down};
 use life::{suspend, until};
-use rig::boot::{self, Machine, Plan};
-use rig::image::Claim;
+use nics::serve;
+use rig::boot::Machine;
 use rig::nic::ends::End;
 use rig::nic::probe::{self, Until};
 use rig::nic::{Nic, NicError, Options};
-use rig::packages::Packages;
 use rig::vif::client::VifClient;
 use rig::vif::driver;
-use support::{check, dist};
+use support::check;
 use tap::vnet::Header;
 use xen_model::Resume;
-use xen_model::toolstack::{GuestSpec, VifSpec};
+use xen_model::toolstack::VifSpec;
 
 /// The device of interface 0.
 const DEVICE: &str = r"XENVIF\VEN_XP&DEV_NET\0";
@@ -76,9 +79,8 @@ fn bridge(windows: &End, client: &mut VifClient, stop: &AtomicBool) -> Result<()
 fn without_ndis(machine: &Machine) -> Result<(), String> {
     let Some(peer) = peer() else { return Ok(()) };
     driver::bind();
-    let (driver, nics) = Netback::new();
+    let nics = serve(machine);
     let dom0 = machine.dom0();
-    dom0.add_driver(Box::new(driver));
     let wire = TapWire::new(Arc::clone(peer.tap()), dom0.bell(), Box::new(|_| ()));
     nics.attach(0, Box::new(wire.map_err(|error| error.to_string())?));
     let spec = VifSpec::new(0);
@@ -164,47 +166,20 @@ fn talk(machine: &Machine, windows: &End, peer: &End) -> Result<(), String> {
 }
 
 fn case(name: &str, image: &Path) -> Result<(), String> {
-    let mut packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
+    let mut packages = packages()?;
     if name == "nic-without-ndis" {
         // The test's own driver is the one of network devices.
         packages.leave_out("xennet");
     }
-    let machine = boot::boot(Plan {
-        cpus: 2,
-        memory_mib: 128,
-        packages: &packages,
-        trace: None,
-        seed: None,
-        images: vec![Claim::new(image).map_err(|error| error.to_string())?],
-        guest: GuestSpec::default(),
-        configure: &|_: u32, _: &mut BlockConfig| {},
-    })
-    .map_err(|error| error.to_string())?;
+    let machine = boot(&packages, image)?;
     match name {
         "nic-without-ndis" => without_ndis(&machine)?,
         "nic-whole" => whole(&machine, Offer::default(), None)?,
         "nic-jumbo" => whole(&machine, Offer::default(), Some(9000))?,
-        "nic-plain-backend" => whole(
-            &machine,
-            Offer {
-                queues: 1,
-                split: false,
-                gso4: false,
-                gso6: false,
-                checksums4: false,
-                checksums6: false,
-                control: false,
-                multicast: false,
-            },
-            None,
-        )?,
+        "nic-plain-backend" => whole(&machine, Offer::bare(), None)?,
         _ => return Err(format!("no case {name}")),
     }
-    let findings = machine.shut_down();
-    match findings.is_empty() {
-        true => Ok(()),
-        false => Err(findings.join("\n")),
-    }
+    shut_down(machine)
 }
 
 /// Not a test of its own: what each test runs in a process.

@@ -1,10 +1,16 @@
 //! What NDIS asks the shipped xennet.sys: every object with every length, in its states, and what comes of what is set.
 //! The lengths are read from Microsoft's documentation of each object a second time; the driver has its own reading.
 
+#[path = "support/adapter.rs"]
+mod adapter;
 #[path = "objects/blocks.rs"]
 mod blocks;
 #[path = "objects/effects.rs"]
 mod effects;
+#[path = "support/guest.rs"]
+mod guest;
+#[path = "support/inf.rs"]
+mod inf;
 #[path = "objects/keywords.rs"]
 mod keywords;
 #[path = "objects/lengths.rs"]
@@ -12,20 +18,20 @@ mod lengths;
 #[allow(dead_code, reason = "other tests let the machine sleep")]
 #[path = "support/life.rs"]
 mod life;
+#[path = "support/nics.rs"]
+mod nics;
 mod support;
 
 use std::path::Path;
 
-use backends::block::BlockConfig;
-use backends::net::{Netback, Nics, Offer};
-use life::until;
-use ndis_host::{Adapter, OidAnswer, OidRequest, State};
-use rig::boot::{self, Machine, Plan};
-use rig::image::Claim;
-use rig::packages::Packages;
+use adapter::running;
+use backends::net::Offer;
+use guest::{boot, packages, shut_down};
+use ndis_host::{Adapter, OidAnswer, OidRequest};
+use nics::serve;
 use rig::port_nic;
-use support::{check, dist};
-use xen_model::toolstack::{GuestSpec, VifSpec};
+use support::check;
+use xen_model::toolstack::VifSpec;
 
 /// `NDIS_STATUS_*` (ndis.h).
 const SUCCESS: i32 = 0;
@@ -55,74 +61,26 @@ fn expect(what: &str, answer: &OidAnswer, status: i32, needed: usize) -> Result<
     ))
 }
 
-/// Has a backend serve interface 0.
-fn serve(machine: &Machine, offer: Offer) -> Nics {
-    let (driver, nics) = Netback::new();
-    nics.offer(offer);
-    machine.dom0().add_driver(Box::new(driver));
-    machine.dom0().attach_vif(VifSpec::new(0));
-    nics
-}
-
-/// The adapter of interface 0.
-fn adapter() -> Result<&'static Adapter, String> {
-    let running = || {
-        let mut all = port_nic::all().into_iter();
-        all.find(|adapter| adapter.state() == State::Running)
-    };
-    until("its adapter runs", || running().is_some())?;
-    running().ok_or_else(|| "the adapter does not run".to_owned())
-}
-
-/// A backend that offers nothing that it need not.
-fn plain() -> Offer {
-    Offer {
-        queues: 1,
-        split: false,
-        control: false,
-        multicast: false,
-        gso4: false,
-        gso6: false,
-        checksums4: false,
-        checksums6: false,
-    }
-}
-
 fn case(name: &str, image: &Path) -> Result<(), String> {
-    let mut packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
+    let mut packages = packages()?;
     if name == "objects-keywords" {
         keywords::turn_off(&mut packages)?;
     }
-    let machine = boot::boot(Plan {
-        cpus: 2,
-        memory_mib: 128,
-        packages: &packages,
-        trace: None,
-        seed: None,
-        images: vec![Claim::new(image).map_err(|error| error.to_string())?],
-        guest: GuestSpec::default(),
-        configure: &|_: u32, _: &mut BlockConfig| {},
-    })
-    .map_err(|error| error.to_string())?;
-    let nics = serve(
-        &machine,
-        match name {
-            "objects-plain" => plain(),
-            _ => Offer::default(),
-        },
-    );
+    let machine = boot(&packages, image)?;
+    let nics = serve(&machine);
+    if name == "objects-plain" {
+        nics.offer(Offer::bare());
+    }
+    machine.dom0().attach_vif(VifSpec::new(0));
+    let adapter = running(0)?;
     match name {
-        "objects-lengths" | "objects-plain" => lengths::all(adapter()?)?,
-        "objects-effects" => effects::all(adapter()?)?,
-        "objects-keywords" => keywords::are_off(adapter()?)?,
-        "objects-migration" => effects::migrated(&machine, adapter()?, &nics)?,
+        "objects-lengths" | "objects-plain" => lengths::all(adapter)?,
+        "objects-effects" => effects::all(adapter)?,
+        "objects-keywords" => keywords::are_off(adapter)?,
+        "objects-migration" => effects::migrated(&machine, adapter, &nics)?,
         _ => return Err(format!("no case {name}")),
     }
-    let findings = machine.shut_down();
-    match findings.is_empty() {
-        true => Ok(()),
-        false => Err(findings.join("\n")),
-    }
+    shut_down(machine)
 }
 
 /// Not a test of its own: what each test runs in a process.

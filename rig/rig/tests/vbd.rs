@@ -14,17 +14,13 @@ use rig::disk::{Disk, Io, Op};
 use rig::image::Claim;
 use rig::packages::Packages;
 use rig::port_disk::PortDisk;
-use support::{check, dist, tell};
-use xen_model::toolstack::GuestSpec;
+use support::{check, dist, plan, tell};
 
 /// The request at which the lie is told: well after the disk was recognised.
 const TURN: u64 = 300;
 /// Requests sent in all, and at a time.
 const REQUESTS: u64 = 608;
 const DEPTH: u64 = 16;
-/// Seconds after which the class driver has storport reset the disk.
-const PATIENCE: u32 = 3;
-
 /// What became of the requests and of the machine.
 struct Outcome {
     good: u64,
@@ -33,25 +29,13 @@ struct Outcome {
 }
 
 /// Boots, sends requests, waits for all of them, and takes the machine down.
-fn run(image: &Path, cpus: u32, configure: &dyn Fn(u32, &mut BlockConfig)) -> Outcome {
+fn run(image: &Path, configure: &dyn Fn(u32, &mut BlockConfig)) -> Outcome {
     let mut packages = Packages::read(&dist()).expect("packages");
-    for inf in &mut packages.infs {
-        let text = String::from_utf8(inf.bytes.to_vec()).expect("an INF in ASCII");
-        let hasty = text.replace(
-            "TimeOutValue,0x00010001,120",
-            &format!("TimeOutValue,0x00010001,{PATIENCE}"),
-        );
-        inf.bytes = hasty.into_bytes();
-    }
+    packages.make_hasty();
     let machine = boot::boot(Plan {
-        cpus,
-        memory_mib: 128,
-        packages: &packages,
-        trace: None,
-        seed: None,
         images: vec![Claim::new(image).expect("an image")],
-        guest: GuestSpec::default(),
         configure,
+        ..plan(&packages)
     })
     .unwrap_or_else(|why| {
         tell();
@@ -178,7 +162,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         good,
         failed,
         findings,
-    } = run(image, 2, &configure);
+    } = run(image, &configure);
     let as_it_must = match name {
         // The disk is lost from there on.
         "unknown-id" | "repeat" => good > 100 && failed > 100,

@@ -3,34 +3,43 @@
 
 #[path = "vif/addresses.rs"]
 mod addresses;
+#[path = "support/frames.rs"]
+mod frames;
+#[path = "support/guest.rs"]
+mod guest;
 #[path = "vif/hash.rs"]
 mod hash;
+#[path = "support/inf.rs"]
+mod inf;
 #[path = "support/life.rs"]
 mod life;
 #[path = "vif/multicast.rs"]
 mod multicast;
+#[path = "support/nics.rs"]
+mod nics;
 mod support;
 #[path = "vif/tags.rs"]
 mod tags;
 
 use std::path::Path;
 
-use backends::block::BlockConfig;
-use backends::net::{Frame, Gso, Netback, Nics, Offer};
+use backends::net::{Frame, Gso, Nics, Offer};
+use frames::{blank, is_right, over_ipv4, plain};
+use guest::{boot, packages, shut_down};
 use life::{GUEST_PATH, sleep, suspend, until};
+use nics::serve;
 use nt_host::cm::{self, Value};
 use nt_host::pnp::{Row, install};
 use pv_interfaces::vif::{
     COMPLETION_OK, ChecksumFlags, EthernetAddress, OffloadOptions, Statistic,
 };
-use rig::boot::{self, Machine, Plan};
-use rig::image::Claim;
+use rig::boot::Machine;
 use rig::packages::Packages;
 use rig::vif::client::VifClient;
 use rig::vif::driver as nic;
 use support::{check, dist};
 use xen_model::Resume;
-use xen_model::toolstack::{GuestSpec, VifSpec};
+use xen_model::toolstack::VifSpec;
 
 const SERVICES: &str = r"\Registry\Machine\System\CurrentControlSet\Services";
 
@@ -68,13 +77,6 @@ fn unplug(machine: &Machine, number: u32) -> Result<(), String> {
     })
 }
 
-/// Has a backend serve interfaces.
-fn serve(machine: &Machine) -> Nics {
-    let (driver, nics) = Netback::new();
-    machine.dom0().add_driver(Box::new(driver));
-    nics
-}
-
 /// Plugs in interface 0 and waits for its driver and for the connection.
 fn connect(machine: &Machine, nics: &Nics) -> Result<(), String> {
     plug(machine, 0)?;
@@ -84,64 +86,14 @@ fn connect(machine: &Machine, nics: &Nics) -> Result<(), String> {
     until("it is connected", || nics.is_connected(0))
 }
 
-/// A frame to the interface of some other type, with bytes that tell it from others.
-fn plain(length: usize, seed: u8) -> Vec<u8> {
-    let mut bytes = vec![0x00, 0x16, 0x3E, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0x88, 0xB5];
-    bytes.extend((bytes.len()..length).map(|at| (at as u8).wrapping_mul(31) ^ seed));
-    bytes
-}
-
-/// The ones' complement sum of RFC 1071.
-fn sum(bytes: &[u8], start: u32) -> u32 {
-    bytes.chunks(2).fold(start, |sum, pair| {
-        let word = u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
-        let sum = sum + word;
-        (sum & 0xFFFF) + (sum >> 16)
-    })
-}
-
-/// The sum of TCP's pseudo header of a frame as [`tcp`] makes it.
-fn pseudo(frame: &[u8]) -> u32 {
-    sum(&frame[26..34], 6 + (frame.len() - 34) as u32)
-}
-
 /// A TCP segment over IPv4, its checksum that of the pseudo header alone, or whole.
-fn tcp(data: usize, blank: bool) -> Vec<u8> {
-    let mut frame = vec![0x00, 0x16, 0x3E, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
-    let total = (20 + 20 + data) as u16;
-    frame.extend([
-        0x45,
-        0,
-        (total >> 8) as u8,
-        total as u8,
-        0,
-        1,
-        0,
-        0,
-        64,
-        6,
-        0,
-        0,
-    ]);
-    frame.extend([10, 0, 0, 1, 10, 0, 0, 2]);
-    let checksum = !(sum(&frame[14..34], 0) as u16);
-    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
-    frame.extend([
-        0x1F, 0x90, 0xC0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x18, 0xFF, 0xFF, 0, 0, 0, 0,
-    ]);
-    frame.extend((0..data).map(|at| (at * 7 % 251) as u8));
-    let start = pseudo(&frame);
-    let checksum = match blank {
-        true => start as u16,
-        false => !(sum(&frame[34..], start) as u16),
-    };
-    frame[50..52].copy_from_slice(&checksum.to_be_bytes());
-    frame
-}
-
-/// Whether a TCP segment's checksum is right.
-fn is_right(frame: &[u8]) -> bool {
-    sum(&frame[34..], pseudo(frame)) == 0xFFFF
+fn tcp(data: usize, is_blank: bool) -> Vec<u8> {
+    let frame = over_ipv4(false, data);
+    let length = frame.len() - 34;
+    match is_blank {
+        true => blank(frame, false, length),
+        false => frame,
+    }
 }
 
 /// Frames both ways, of all lengths, in pieces; large ones, and checksums that others complete.
@@ -279,7 +231,7 @@ fn exchange(machine: &Machine, nics: &Nics, client: &mut VifClient) -> Result<()
         .flat_map(|it| &it.bytes[54..])
         .copied()
         .collect();
-    if data != tcp(10_000, true)[54..] || !received.iter().all(|it| is_right(&it.bytes)) {
+    if data != tcp(10_000, true)[54..] || !received.iter().all(|it| is_right(&it.bytes, false)) {
         return Err("the segments are not those of the large frame".to_owned());
     }
     let odd = received.iter().find(|it| it.mss != 0 || it.tci != 0);
@@ -492,21 +444,8 @@ fn emulated(machine: &Machine) -> Result<(), String> {
 
 /// Has the installation say that this boot leaves the emulated network cards alone.
 fn keep_emulated_nics(packages: &mut Packages) -> Result<(), String> {
-    const SECTION: &str = "[Xen_Unplug]\r\n";
-    const LINE: &str =
-        "HKLM,SYSTEM\\CurrentControlSet\\Services\\XEN\\ForceUnplug,NICS,0x00010001,0\r\n";
-    let mut infs = packages.infs.iter_mut();
-    let inf = infs
-        .find(|inf| inf.name == "xenbus.inf")
-        .ok_or("no xenbus.inf")?;
-    let text = String::from_utf8(inf.bytes.to_vec()).map_err(|error| error.to_string())?;
-    if !text.contains(SECTION) {
-        return Err("xenbus.inf has no such section".to_owned());
-    }
-    inf.bytes = text
-        .replace(SECTION, &format!("{SECTION}{LINE}"))
-        .into_bytes();
-    Ok(())
+    let line = "HKLM,SYSTEM\\CurrentControlSet\\Services\\XEN\\ForceUnplug,NICS,0x00010001,0\r\n";
+    inf::add_lines(packages, "xenbus.inf", "Xen_Unplug", line)
 }
 
 fn case(name: &str, image: &Path) -> Result<(), String> {
@@ -517,42 +456,19 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
             .and_then(|outcome| outcome.failure)
             .map_or(Ok(()), Err);
     }
-    let mut packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
+    let mut packages = packages()?;
     // Tests of the VIF interface have a client of their own above it.
     packages.leave_out("xennet");
     if name == "emulated-nic" {
         keep_emulated_nics(&mut packages)?;
     }
-    let machine = boot::boot(Plan {
-        cpus: 2,
-        memory_mib: 128,
-        packages: &packages,
-        trace: None,
-        seed: None,
-        images: vec![Claim::new(image).map_err(|error| error.to_string())?],
-        guest: GuestSpec::default(),
-        configure: &|_: u32, _: &mut BlockConfig| {},
-    })
-    .map_err(|error| error.to_string())?;
+    let machine = boot(&packages, image)?;
     match name {
         "vif-come-and-go" => come_and_go(&machine)?,
         "vif-driver" => driver(&machine)?,
         "emulated-nic" => emulated(&machine)?,
         "vif-packets" => packets(&machine, Offer::default(), 10)?,
-        "vif-plain-backend" => packets(
-            &machine,
-            Offer {
-                queues: 1,
-                split: false,
-                gso4: false,
-                gso6: false,
-                checksums4: false,
-                checksums6: false,
-                control: false,
-                multicast: false,
-            },
-            9,
-        )?,
+        "vif-plain-backend" => packets(&machine, Offer::bare(), 9)?,
         "vif-version-8" => packets(&machine, Offer::default(), 8)?,
         "vif-hash" => hash::spread(&machine)?,
         "vif-no-control-ring" => hash::without_control_ring(&machine)?,
@@ -587,12 +503,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         }
         _ => return Err(format!("no case {name}")),
     }
-    let findings = machine.shut_down();
-    if findings.is_empty() {
-        Ok(())
-    } else {
-        Err(findings.join("\n"))
-    }
+    shut_down(machine)
 }
 
 /// Not a test of its own: what each test runs in a process.

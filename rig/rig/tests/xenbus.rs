@@ -1,6 +1,8 @@
 //! The shipped bus driver through what a guest's life brings: suspension, sleep, devices that come and go. After each of
 //! them the disk still works, and nothing is left over at the end.
 
+#[path = "support/guest.rs"]
+mod guest;
 #[path = "support/life.rs"]
 mod life;
 mod support;
@@ -8,13 +10,11 @@ mod support;
 use std::path::Path;
 use std::sync::mpsc;
 
-use backends::block::BlockConfig;
+use guest::{boot, packages, shut_down};
 use life::{GUEST_PATH, PATIENCE, sleep, suspend, until};
 use rig::boot::{self, Machine, Plan};
 use rig::disk::{Disk, Io, Op};
-use rig::image::Claim;
-use rig::packages::Packages;
-use support::{check, dist};
+use support::{check, plan};
 use xen_model::Resume;
 use xen_model::toolstack::GuestSpec;
 
@@ -81,29 +81,18 @@ fn come_and_go(machine: &Machine) -> Result<(), String> {
     Ok(())
 }
 
-/// A machine with these disks.
-fn machine(images: Vec<Claim>, guest: GuestSpec) -> Result<Machine, String> {
-    let packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
-    boot::boot(Plan {
-        cpus: 2,
-        memory_mib: 128,
-        packages: &packages,
-        trace: None,
-        seed: None,
-        images,
-        guest,
-        configure: &|_: u32, _: &mut BlockConfig| {},
-    })
-    .map_err(|error| error.to_string())
-}
-
 /// Xen has a domain that no toolstack built, as a PVH domain 0: there is no xenstore page, and frame 0 is none.
 fn without_store() -> Result<(), String> {
     let guest = GuestSpec {
         store: false,
         ..GuestSpec::default()
     };
-    let machine = machine(Vec::new(), guest)?;
+    let packages = packages()?;
+    let machine = boot::boot(Plan {
+        guest,
+        ..plan(&packages)
+    })
+    .map_err(|error| error.to_string())?;
     let refused = || {
         let devices = machine.devices();
         let mut platform = devices
@@ -115,19 +104,14 @@ fn without_store() -> Result<(), String> {
         let rows: Vec<_> = machine.devices().iter().map(ToString::to_string).collect();
         format!("{why}: {}", rows.join("; "))
     })?;
-    let findings = machine.shut_down();
-    match findings.is_empty() {
-        true => Ok(()),
-        false => Err(findings.join("\n")),
-    }
+    shut_down(machine)
 }
 
 fn case(name: &str, image: &Path) -> Result<(), String> {
     if name == "without-store" {
         return without_store();
     }
-    let image = Claim::new(image).map_err(|error| error.to_string())?;
-    let machine = machine(vec![image], GuestSpec::default())?;
+    let machine = boot(&packages()?, image)?;
     use_disk(&machine, 0x55)?;
     match name {
         "restored" => {
@@ -160,12 +144,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         _ => return Err(format!("no case {name}")),
     }
     use_disk(&machine, 0xAA)?;
-    let findings = machine.shut_down();
-    if findings.is_empty() {
-        Ok(())
-    } else {
-        Err(findings.join("\n"))
-    }
+    shut_down(machine)
 }
 
 /// Not a test of its own: what each test runs in a process.

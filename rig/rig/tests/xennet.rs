@@ -1,128 +1,51 @@
 //! The shipped network drivers below the NDIS host: frames both ways, with everything that can be said of them; pauses,
 //! and adapters that go while frames are under way.
 
+#[path = "support/adapter.rs"]
+mod adapter;
+#[path = "support/frames.rs"]
+mod frames;
+#[path = "support/guest.rs"]
+mod guest;
 #[path = "support/life.rs"]
 mod life;
+#[path = "support/nics.rs"]
+mod nics;
 #[path = "support/protocol.rs"]
 mod protocol;
 mod support;
 
 use std::path::Path;
 
-use backends::block::BlockConfig;
-use backends::net::{Frame, Gso, Netback, Nics};
+use adapter::running;
+use backends::net::{Frame, Gso, Nics};
+use frames::{blank, is_right, over_ipv4, plain};
+use guest::{boot, packages, shut_down};
 use life::{sleep, suspend, until};
 use ndis_host::{Adapter, Checksum, Control, Layout, Segmentation, State, Tag};
+use nics::serve;
 use protocol::{Client, Received};
-use rig::boot::{self, Machine, Plan};
-use rig::image::Claim;
-use rig::packages::Packages;
+use rig::boot::Machine;
 use rig::port_nic;
-use support::{check, dist};
+use support::check;
 use xen_model::Resume;
-use xen_model::toolstack::{GuestSpec, VifSpec};
+use xen_model::toolstack::VifSpec;
 
 /// NDIS_PACKET_TYPE_DIRECTED, _MULTICAST, _BROADCAST.
 const FILTER: u32 = 0x0B;
 
-/// Has a backend serve interfaces.
-fn serve(machine: &Machine) -> Nics {
-    let (driver, nics) = Netback::new();
-    machine.dom0().add_driver(Box::new(driver));
-    nics
-}
-
-/// The running adapter of interface `number`.
-fn running(number: u32) -> Option<&'static Adapter> {
-    let end = format!(r"\{number}");
-    let mut all = port_nic::all().into_iter();
-    all.find(|it| it.instance().ends_with(&end) && !it.is_gone() && it.state() == State::Running)
-}
-
 /// Plugs an interface in and waits for its adapter.
 fn plug(machine: &Machine, nics: &Nics, number: u32) -> Result<&'static Adapter, String> {
     machine.dom0().attach_vif(VifSpec::new(number));
-    until("the adapter runs", || running(number).is_some())?;
+    let adapter = running(number)?;
     until("it is connected", || nics.is_connected(number))?;
-    running(number).ok_or_else(|| "the adapter went".to_owned())
+    Ok(adapter)
 }
 
 fn unplug(machine: &Machine, adapter: &Adapter, number: u32) -> Result<(), String> {
     machine.dom0().detach_vif(number);
     machine.dom0().finish_vif_detach(number, true);
     until("the adapter goes", || adapter.is_gone())
-}
-
-/// A frame to the interface of some other type, with bytes that tell it from others.
-fn plain(length: usize, seed: u8) -> Vec<u8> {
-    let mut bytes = vec![0x00, 0x16, 0x3E, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0x88, 0xB5];
-    bytes.extend((bytes.len()..length).map(|at| (at as u8).wrapping_mul(31) ^ seed));
-    bytes.truncate(length);
-    bytes
-}
-
-/// The ones' complement sum of RFC 1071.
-fn sum(bytes: &[u8], start: u32) -> u32 {
-    bytes.chunks(2).fold(start, |sum, pair| {
-        let word = u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
-        let sum = sum + word;
-        (sum & 0xFFFF) + (sum >> 16)
-    })
-}
-
-/// The sum of the pseudo header of a frame as [`over_ipv4`] makes it.
-fn pseudo(frame: &[u8], length: usize) -> u32 {
-    sum(&frame[26..34], u32::from(frame[23]) + length as u32)
-}
-
-/// A packet over IPv4 with `data` bytes behind its header: TCP, or UDP. Its checksum is whole.
-fn over_ipv4(udp: bool, data: usize) -> Vec<u8> {
-    let mut frame = vec![0x00, 0x16, 0x3E, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
-    let header = if udp { 8 } else { 20 };
-    let [high, low] = ((20 + header + data) as u16).to_be_bytes();
-    let protocol = if udp { 17 } else { 6 };
-    frame.extend([0x45, 0, high, low, 0, 1, 0, 0, 64, protocol, 0, 0]);
-    frame.extend([10, 0, 0, 1, 10, 0, 0, 2]);
-    let checksum = !(sum(&frame[14..34], 0) as u16);
-    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
-    frame.extend([0x1F, 0x90, 0xC0, 0]);
-    match udp {
-        true => {
-            frame.extend(((8 + data) as u16).to_be_bytes());
-            frame.extend([0, 0]);
-        }
-        false => frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x18, 0xFF, 0xFF, 0, 0, 0, 0]),
-    }
-    frame.extend((0..data).map(|at| (at * 7 % 251) as u8));
-    let length = frame.len() - 34;
-    let whole = !(sum(&frame[34..], pseudo(&frame, length)) as u16);
-    let at = checksum_at(udp);
-    frame[at..at + 2].copy_from_slice(&whole.to_be_bytes());
-    frame
-}
-
-const fn checksum_at(udp: bool) -> usize {
-    if udp { 40 } else { 50 }
-}
-
-/// The same, with the sum of the pseudo header for `length` bytes in the checksum's place.
-fn blank(mut frame: Vec<u8>, udp: bool, length: usize) -> Vec<u8> {
-    let start = pseudo(&frame, length) as u16;
-    let at = checksum_at(udp);
-    frame[at..at + 2].copy_from_slice(&start.to_be_bytes());
-    frame
-}
-
-/// Whether the checksum of a packet as [`over_ipv4`] makes it is right, or left to the receiver.
-fn is_right(frame: &[u8], is_blank: bool) -> bool {
-    let length = frame.len() - 34;
-    match is_blank {
-        true => {
-            let at = checksum_at(frame[23] == 17);
-            frame[at..at + 2] == (pseudo(frame, length) as u16).to_be_bytes()
-        }
-        false => sum(&frame[34..], pseudo(frame, length)) == 0xFFFF,
-    }
 }
 
 /// How frames lie in memory.
@@ -399,24 +322,14 @@ fn hoard(machine: &Machine) -> Result<(), String> {
 }
 
 fn case(name: &str, image: &Path) -> Result<(), String> {
-    let packages = Packages::read(&dist()).map_err(|error| error.to_string())?;
+    let packages = packages()?;
     match name {
         "xennet-oldest" => ndis_host::set_version(30),
         // The first that knows large sends over UDP, as far as the driver is concerned.
         "xennet-offloads" => ndis_host::set_version(85),
         _ => {}
     }
-    let machine = boot::boot(Plan {
-        cpus: 2,
-        memory_mib: 128,
-        packages: &packages,
-        trace: None,
-        seed: None,
-        images: vec![Claim::new(image).map_err(|error| error.to_string())?],
-        guest: GuestSpec::default(),
-        configure: &|_: u32, _: &mut BlockConfig| {},
-    })
-    .map_err(|error| error.to_string())?;
+    let machine = boot(&packages, image)?;
     match name {
         "xennet-frames" | "xennet-oldest" => frames(&machine)?,
         "xennet-offloads" => offloads(&machine)?,
@@ -425,11 +338,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         "xennet-hoard" => hoard(&machine)?,
         _ => return Err(format!("no case {name}")),
     }
-    let findings = machine.shut_down();
-    match findings.is_empty() {
-        true => Ok(()),
-        false => Err(findings.join("\n")),
-    }
+    shut_down(machine)
 }
 
 /// Not a test of its own: what each test runs in a process.

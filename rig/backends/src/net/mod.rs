@@ -56,6 +56,22 @@ pub struct Offer {
     pub checksums6: bool,
 }
 
+impl Offer {
+    /// Nothing that a backend need not offer.
+    pub const fn bare() -> Self {
+        Self {
+            queues: 1,
+            split: false,
+            control: false,
+            multicast: false,
+            gso4: false,
+            gso6: false,
+            checksums4: false,
+            checksums6: false,
+        }
+    }
+}
+
 impl Default for Offer {
     fn default() -> Self {
         Self {

@@ -5,7 +5,7 @@ use ndis_host::blocks::{Feature, encapsulation, offload_parameters};
 use nt_sys::ndis::*;
 use rig::packages::Packages;
 
-use super::{INVALID_DATA, NOT_SUPPORTED, SUCCESS, ask, expect, tell};
+use super::{INVALID_DATA, NOT_SUPPORTED, SUCCESS, ask, expect, inf, tell};
 
 /// Settings that differ from their defaults; the last one is nonsense.
 const SETTINGS: [(&str, &str); 10] = [
@@ -23,23 +23,11 @@ const SETTINGS: [(&str, &str); 10] = [
 
 /// Has the installation write them to the software keys of adapters.
 pub fn turn_off(packages: &mut Packages) -> Result<(), String> {
-    const SECTION: &str = "[XenNet_Ndi]\r\n";
-    let mut infs = packages.infs.iter_mut();
-    let inf = infs
-        .find(|inf| inf.name == "xennet.inf")
-        .ok_or("no xennet.inf")?;
-    let text = String::from_utf8(inf.bytes.to_vec()).map_err(|error| error.to_string())?;
-    if !text.contains(SECTION) {
-        return Err("xennet.inf has no such section".to_owned());
-    }
     let lines: String = SETTINGS
         .iter()
         .map(|(name, value)| format!("HKR,,{name},0,\"{value}\"\r\n"))
         .collect();
-    inf.bytes = text
-        .replace(SECTION, &format!("{SECTION}{lines}"))
-        .into_bytes();
-    Ok(())
+    inf::add_lines(packages, "xennet.inf", "XenNet_Ndi", &lines)
 }
 
 pub fn are_off(adapter: &'static Adapter) -> Result<(), String> {

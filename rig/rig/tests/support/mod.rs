@@ -6,6 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
+use rig::boot::Plan;
+use rig::packages::Packages;
+use xen_model::toolstack::GuestSpec;
+
 /// The environment variable that names the case.
 const CASE: &str = "RIG_CASE";
 /// The size of the disk's image in bytes.
@@ -14,6 +18,20 @@ const IMAGE: u64 = 8 << 20;
 /// Where `./x build` puts the drivers.
 pub fn dist() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/x64")
+}
+
+/// A small machine without disks, for a case to change.
+pub fn plan(packages: &Packages) -> Plan<'_> {
+    Plan {
+        cpus: 2,
+        memory_mib: 128,
+        packages,
+        trace: None,
+        seed: None,
+        images: Vec::new(),
+        guest: GuestSpec::default(),
+        configure: &|_, _| (),
+    }
 }
 
 /// Writes what the machine has said.
