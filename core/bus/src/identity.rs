@@ -1,8 +1,8 @@
 //! The names of the platform device and of its children, as Windows asks for them.
 
-use crate::{Class, NoMemory, Text};
-use alloc::vec::Vec;
-use core::fmt::{self, Write};
+use crate::Class;
+use crate::names::{Name, Names, text, with_revisions};
+use core::fmt;
 use pv_interfaces::revision::REVISIONS;
 
 /// Longest device ID in characters, NUL not included. cfgmgr32.h: `MAX_DEVICE_ID_LEN`, less the bus name's backslash.
@@ -32,63 +32,35 @@ pub struct Identity {
     pub class: Class,
 }
 
-impl Identity {
-    /// `BusQueryDeviceID`. It does not name the PCI device, so that a child stays the same device when the platform device
-    /// is replaced by its other variant.
-    ///
-    /// # Errors
-    /// [`NoMemory`].
-    pub fn device_id(&self) -> Result<Vec<u8>, NoMemory> {
+impl Names for Identity {
+    /// It does not name the PCI device, so that a child stays the same device when the platform device is replaced by its
+    /// other variant.
+    fn device_id(&self) -> Name {
         text(format_args!(
             "XENBUS\\VEN_{}&DEV_{}\0",
             self.platform.prefix, self.class
         ))
     }
 
-    /// `BusQueryInstanceID`: there is one child of each class.
-    ///
-    /// # Errors
-    /// [`NoMemory`].
-    pub fn instance_id(&self) -> Result<Vec<u8>, NoMemory> {
+    /// There is one child of each class.
+    fn instance_id(&self) -> Name {
         text(format_args!("_\0"))
     }
 
-    /// `BusQueryHardwareIDs` and `BusQueryCompatibleIDs`: one for each live revision, the newest first, then a generic
-    /// one; each NUL-terminated, and a NUL at the end.
-    ///
-    /// # Errors
-    /// [`NoMemory`].
-    pub fn hardware_ids(&self) -> Result<Vec<u8>, NoMemory> {
-        let mut ids = Vec::new();
-        for revision in REVISIONS.iter().rev() {
-            write!(
-                Text(&mut ids),
-                "XENBUS\\VEN_{}&DEV_{}&REV_{:08X}\0",
-                self.platform,
-                self.class,
-                revision.number
-            )
-            .map_err(|fmt::Error| NoMemory)?;
-        }
-        Text(&mut ids)
-            .write_str("XENCLASS\0\0")
-            .map_err(|fmt::Error| NoMemory)?;
-        Ok(ids)
+    fn hardware_ids(&self) -> Name {
+        with_revisions(
+            format_args!("XENBUS\\VEN_{}&DEV_{}", self.platform, self.class),
+            REVISIONS.iter().map(|revision| revision.number),
+            "XENCLASS",
+        )
     }
 
-    /// `DeviceTextDescription`: the parent's name and the class.
-    ///
-    /// # Errors
-    /// [`NoMemory`].
-    pub fn description(&self) -> Result<Vec<u8>, NoMemory> {
-        text(format_args!("{} XENBUS {}\0", self.platform, self.class))
+    /// The parent's name and the class.
+    fn description(&self) -> Name {
+        text(format_args!("{self}\0"))
     }
 
-    /// `DeviceTextLocationInformation`.
-    ///
-    /// # Errors
-    /// [`NoMemory`].
-    pub fn location(&self) -> Result<Vec<u8>, NoMemory> {
+    fn location(&self) -> Name {
         text(format_args!("{}\0", self.class))
     }
 }
@@ -97,14 +69,6 @@ impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} XENBUS {}", self.platform, self.class)
     }
-}
-
-pub(crate) fn text(arguments: fmt::Arguments<'_>) -> Result<Vec<u8>, NoMemory> {
-    let mut bytes = Vec::new();
-    Text(&mut bytes)
-        .write_fmt(arguments)
-        .map_err(|fmt::Error| NoMemory)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

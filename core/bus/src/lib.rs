@@ -10,12 +10,14 @@ mod class;
 mod container;
 mod distribution;
 mod identity;
+mod names;
 mod state;
 mod vif;
 
 pub use class::{Class, Classes};
 pub use distribution::Distribution;
 pub use identity::{Identity, MAX_DEVICE_ID, Platform};
+pub use names::{Name, Names};
 pub use state::{PnpState, State};
 pub use vif::{VifIdentity, VifNumber};
 

@@ -1,10 +1,9 @@
 //! The names of a network device on xenvif's bus, as Windows asks for them.
 
+use crate::Platform;
 use crate::container::Container;
-use crate::identity::text;
-use crate::{NoMemory, Platform, Text};
-use alloc::vec::Vec;
-use core::fmt::{self, Write};
+use crate::names::{Name, Names, text, with_revisions};
+use core::fmt;
 use pv_interfaces::revision::VIF_REVISIONS;
 
 /// The number of a virtual interface: its directory's name below `device/vif`.
@@ -37,69 +36,37 @@ pub struct VifIdentity {
     pub address: [u8; 6],
 }
 
-impl VifIdentity {
-    /// `BusQueryDeviceID`: the same whatever the platform device's number and the interfaces' versions.
-    ///
-    /// # Errors
-    /// [`NoMemory`].
-    pub fn device_id(&self) -> Result<Vec<u8>, NoMemory> {
+impl Names for VifIdentity {
+    /// The same whatever the platform device's number and the interfaces' versions.
+    fn device_id(&self) -> Name {
         text(format_args!(
             "XENVIF\\VEN_{}&DEV_NET\0",
             self.platform.prefix
         ))
     }
 
-    /// `BusQueryInstanceID`.
-    ///
-    /// # Errors
-    /// [`NoMemory`].
-    pub fn instance_id(&self) -> Result<Vec<u8>, NoMemory> {
+    fn instance_id(&self) -> Name {
         text(format_args!("{}\0", self.number))
     }
 
-    /// `BusQueryHardwareIDs` and `BusQueryCompatibleIDs`: one for each live revision, the newest first, then a generic
-    /// one; each NUL-terminated, and a NUL at the end.
-    ///
-    /// # Errors
-    /// [`NoMemory`].
-    pub fn hardware_ids(&self) -> Result<Vec<u8>, NoMemory> {
-        let mut ids = Vec::new();
-        for revision in VIF_REVISIONS.iter().rev() {
-            write!(
-                Text(&mut ids),
-                "XENVIF\\VEN_{}&DEV_NET&REV_{:08X}\0",
-                self.platform,
-                revision.number
-            )
-            .map_err(|fmt::Error| NoMemory)?;
-        }
-        Text(&mut ids)
-            .write_str("XENDEVICE\0\0")
-            .map_err(|fmt::Error| NoMemory)?;
-        Ok(ids)
+    fn hardware_ids(&self) -> Name {
+        with_revisions(
+            format_args!("XENVIF\\VEN_{}&DEV_NET", self.platform),
+            VIF_REVISIONS.iter().map(|revision| revision.number),
+            "XENDEVICE",
+        )
     }
 
-    /// `BusQueryContainerID`.
-    ///
-    /// # Errors
-    /// [`NoMemory`].
-    pub fn container_id(&self) -> Result<Vec<u8>, NoMemory> {
-        text(format_args!("{}\0", Container::of(self.address)))
+    fn container_id(&self) -> Option<Name> {
+        Some(text(format_args!("{}\0", Container::of(self.address))))
     }
 
-    /// `DeviceTextDescription`.
-    ///
-    /// # Errors
-    /// [`NoMemory`].
-    pub fn description(&self) -> Result<Vec<u8>, NoMemory> {
+    fn description(&self) -> Name {
         text(format_args!("{self}\0"))
     }
 
-    /// `DeviceTextLocationInformation`, by which the driver of the device learns its number.
-    ///
-    /// # Errors
-    /// [`NoMemory`].
-    pub fn location(&self) -> Result<Vec<u8>, NoMemory> {
+    /// By this the driver of the device learns its number.
+    fn location(&self) -> Name {
         text(format_args!("{}\0", self.number))
     }
 }
@@ -132,7 +99,7 @@ mod tests {
         assert_eq!(vif.instance_id().unwrap(), b"12\0");
         assert_eq!(vif.description().unwrap(), b"XP0001 XENVIF 12\0");
         assert_eq!(vif.location().unwrap(), b"12\0");
-        assert_eq!(vif.container_id().unwrap().len(), 38 + 1);
+        assert_eq!(vif.container_id().unwrap().unwrap().len(), 38 + 1);
         let ids = String::from_utf8(vif.hardware_ids().unwrap()).unwrap();
         let list: Vec<_> = ids.split('\0').collect();
         assert_eq!(list[0], "XENVIF\\VEN_XP0001&DEV_NET&REV_09000005");

@@ -1,24 +1,14 @@
 //! A PV device on the bus: one physical device object for each class.
 
-// Microsoft's names of enumerators stand in patterns.
-#![allow(non_upper_case_globals)]
-
 mod requirements;
 
-use crate::driver::Node;
 use crate::fdo::Fdo;
 use crate::settings;
-use ::bus::{Class, Identity, NoMemory};
+use ::bus::{Class, Identity, Names};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use nt::device::DeviceOptions;
 use nt::interface::{InterfaceRequest, guid};
-use nt::{DeviceObject, OwnedDevice, PagedPool, Result, try_arc};
-use nt_sys::{
-    BusQueryCompatibleIDs, BusQueryDeviceID, BusQueryHardwareIDs, BusQueryInstanceID,
-    DeviceTextDescription, DeviceTextLocationInformation,
-};
-use pv_bus::{ChildDevice, Life};
+use nt::{PagedPool, Result, try_arc};
+use pv_bus::{ChildDevice, Life, Node};
 use pv_interfaces::emulated;
 
 /// The device.
@@ -28,7 +18,7 @@ pub struct Child {
     /// Whether it may be removed by surprise, and ejected.
     removable: bool,
     ejectable: bool,
-    life: Life<Node>,
+    life: Life<Node<Fdo>>,
 }
 
 impl core::fmt::Debug for Child {
@@ -47,12 +37,7 @@ impl Child {
             ejectable: settings::allows(&identity.class, "AllowPdoEject"),
             life: Life::new(),
         })?;
-        let device = OwnedDevice::create(
-            &fdo.driver,
-            DeviceOptions::CHILD,
-            Node::Child(Arc::clone(&child)),
-        )?;
-        child.life.begin(device.start());
+        Node::<Fdo>::add_child(&fdo.driver, &child)?;
         nt::info!("{child:?}");
         Ok(child)
     }
@@ -64,31 +49,18 @@ impl Child {
 }
 
 impl ChildDevice for Child {
-    type Node = Node;
+    type Bus = Fdo;
 
-    fn life(&self) -> &Life<Node> {
+    fn bus(&self) -> &Arc<Fdo> {
+        &self.fdo
+    }
+
+    fn life(&self) -> &Life<Node<Fdo>> {
         &self.life
     }
 
-    fn bus(&self) -> &DeviceObject {
-        &self.fdo.function.physical
-    }
-
-    fn id(&self, kind: i32) -> Option<core::result::Result<Vec<u8>, NoMemory>> {
-        match kind {
-            BusQueryDeviceID => Some(self.identity.device_id()),
-            BusQueryInstanceID => Some(self.identity.instance_id()),
-            BusQueryHardwareIDs | BusQueryCompatibleIDs => Some(self.identity.hardware_ids()),
-            _ => None,
-        }
-    }
-
-    fn text(&self, kind: i32) -> Option<core::result::Result<Vec<u8>, NoMemory>> {
-        match kind {
-            DeviceTextDescription => Some(self.identity.description()),
-            DeviceTextLocationInformation => Some(self.identity.location()),
-            _ => None,
-        }
+    fn names(&self) -> &impl Names {
+        &self.identity
     }
 
     /// The standard interface of a PCI device, what the drivers below the bus have, and the bus's own.
@@ -100,14 +72,6 @@ impl ChildDevice for Child {
             return Some(request.forward(&self.fdo.function.physical).ok());
         }
         self.fdo.bus()?.answer(request)
-    }
-
-    fn disown(self: &Arc<Self>) {
-        self.fdo.disown(self);
-    }
-
-    fn rescan(&self) {
-        self.fdo.rescan();
     }
 
     fn is_removable(&self) -> bool {

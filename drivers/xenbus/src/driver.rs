@@ -1,20 +1,10 @@
 //! The driver: its start, and the way of a request to the device it is for.
 
-use crate::child::Child;
 use crate::fdo::Fdo;
 use crate::settings;
-use alloc::sync::Arc;
 use nt::{Device, DriverObject, Irp, Key, NtStatus, Result, VERSION, WdmDriver};
 use nt_sys::STATUS_INCOMPATIBLE_DRIVER_BLOCKED;
-
-/// What stands behind each of the driver's device objects.
-#[derive(Debug)]
-pub enum Node {
-    /// The platform device.
-    Function(Arc<Fdo>),
-    /// A PV device on its bus.
-    Child(Arc<Child>),
-}
+use pv_bus::Node;
 
 /// The driver.
 #[derive(Debug)]
@@ -42,28 +32,21 @@ pub fn start(driver: &DriverObject, _service: &Key) -> Result<()> {
 }
 
 impl WdmDriver for XenBus {
-    type Extension = Node;
+    type Extension = Node<Fdo>;
 
     fn add_device(driver: &DriverObject, physical: &nt::DeviceObject) -> Result<()> {
         Fdo::add(driver, physical)
     }
 
-    fn pnp(device: &Device<Node>, irp: Irp) -> NtStatus {
-        match &**device {
-            Node::Function(fdo) => Arc::clone(fdo).pnp(device, irp),
-            // Removing the device drops the extension.
-            Node::Child(child) => pv_bus::pnp(&Arc::clone(child), irp),
-        }
+    fn pnp(device: &Device<Node<Fdo>>, irp: Irp) -> NtStatus {
+        Node::pnp(device, irp)
     }
 
-    fn power(device: &Device<Node>, irp: Irp) -> NtStatus {
-        match &**device {
-            Node::Function(fdo) => Arc::clone(fdo).power(device.object(), irp),
-            Node::Child(child) => pv_bus::child_power(child, device.object(), irp),
-        }
+    fn power(device: &Device<Node<Fdo>>, irp: Irp) -> NtStatus {
+        Node::power(device, irp)
     }
 
-    fn other(device: &Device<Node>, irp: Irp) -> NtStatus {
+    fn other(device: &Device<Node<Fdo>>, irp: Irp) -> NtStatus {
         match &**device {
             Node::Function(fdo) => fdo.function.pass_down(irp),
             Node::Child(_) => irp.complete_unchanged(),

@@ -2,25 +2,22 @@
 //!
 //! An inactive one passes every request down. The active one owns the [`Bus`] and the children.
 
-mod pnp;
-mod power;
+mod device;
 mod scan;
 mod session;
 
 use crate::active;
 use crate::bus::Bus;
 use crate::child::Child;
-use crate::driver::Node;
 use crate::interrupt::{Assigned, Vectors};
 use crate::settings;
 use ::bus::Platform;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
-use nt::device::DeviceOptions;
 use nt::interface::BusInterface;
-use nt::{DeviceObject, DriverObject, Interrupt, NtStatus, OwnedDevice, Result, SpinLock, try_arc};
-use pv_bus::{Children, Function, ParentBus, Worker};
+use nt::{DeviceObject, DriverObject, Interrupt, NtStatus, Result, SpinLock, try_arc};
+use pv_bus::{Children, Function, Node, ParentBus, Worker};
 use session::Session;
 
 /// PCI vendor ID of the Xen project's devices.
@@ -84,10 +81,7 @@ impl Fdo {
             lost_session: AtomicBool::new(false),
             children: Children::new()?,
         })?;
-        let device =
-            OwnedDevice::create(driver, DeviceOptions::BUS, Node::Function(Arc::clone(&fdo)))?;
-        fdo.function.attach(&device)?;
-        device.start();
+        Node::add(driver, &fdo)?;
         nt::info!(
             "{fdo:?} is {}",
             if active {
@@ -104,15 +98,8 @@ impl Fdo {
         self.bus.as_ref()
     }
 
-    /// Has the children looked for again. IRQL ≤ DISPATCH_LEVEL.
-    pub fn rescan(&self) {
-        if let Some(started) = &*self.started.lock() {
-            started.scan.event().set();
-        }
-    }
-
     /// Connects the interrupts, goes to D0 and starts the threads. PASSIVE_LEVEL.
-    fn bring_up(self: &Arc<Self>, assigned: &Assigned) -> Result<()> {
+    fn connect(self: &Arc<Self>, assigned: &Assigned) -> Result<()> {
         let Some(bus) = &self.bus else { return Ok(()) };
         let (interrupts, vectors) = assigned.connect(&self.function.physical, bus)?;
         let scan = {
@@ -132,13 +119,13 @@ impl Fdo {
         *self.started.lock() = Some(started);
         let outcome = self.power_up();
         if outcome.is_err() {
-            self.tear_down();
+            self.disconnect();
         }
         outcome
     }
 
-    /// Undoes [`Fdo::bring_up`]. PASSIVE_LEVEL.
-    fn tear_down(&self) {
+    /// Undoes [`Fdo::connect`]. PASSIVE_LEVEL.
+    fn disconnect(&self) {
         self.power_down();
         // Dropped after the lock is free: that waits for the threads.
         let started = self.started.lock().take();

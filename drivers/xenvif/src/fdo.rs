@@ -7,19 +7,16 @@
 //!
 //! After a suspension the worker makes the session anew before it looks again.
 
-mod pnp;
 mod scan;
 
-use crate::driver::Node;
 use crate::session::{Interfaces, Offers, Session};
 use crate::vif::Vif;
 use ::bus::Platform;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
-use nt::device::DeviceOptions;
 use nt::interface::BusInterface;
-use nt::{DeviceObject, DriverObject, NtStatus, OwnedDevice, Result, SpinLock, try_arc};
-use pv_bus::{Children, Function, ParentBus, Powered, Worker};
+use nt::{DeviceObject, DriverObject, Irp, NtStatus, Result, SpinLock, try_arc};
+use pv_bus::{BusDevice, Children, Function, Node, ParentBus, Worker};
 use pv_client::unplug::Emulated;
 
 /// The two characters that tell this vendor's drivers from others'.
@@ -67,19 +64,9 @@ impl Fdo {
             resumed: try_arc(AtomicBool::new(false))?,
             children: Children::new()?,
         })?;
-        let device =
-            OwnedDevice::create(driver, DeviceOptions::BUS, Node::Function(Arc::clone(&fdo)))?;
-        fdo.function.attach(&device)?;
-        device.start();
+        Node::add(driver, &fdo)?;
         nt::info!("{fdo:?} is added");
         Ok(())
-    }
-
-    /// Has the children looked for again. IRQL ≤ DISPATCH_LEVEL.
-    pub fn rescan(&self) {
-        if let Some(started) = &*self.started.lock() {
-            started.worker.event().set();
-        }
     }
 
     /// The emulated network cards, while the bus is started. Not to be held.
@@ -101,26 +88,6 @@ impl Fdo {
     /// The session, while there is power.
     fn session(&self) -> Option<Arc<Session>> {
         self.session.lock().clone()
-    }
-
-    /// What START does besides the driver below. PASSIVE_LEVEL.
-    fn bring_up(self: &Arc<Self>) -> Result<()> {
-        let offers = match self.function.lower() {
-            Some(lower) => try_arc(Offers::query(lower)?)?,
-            None => return Err(NtStatus::NO_SUCH_DEVICE),
-        };
-        let fdo = Arc::clone(self);
-        let worker = Worker::new(move || fdo.work())?;
-        *self.started.lock() = Some(Started { offers, worker });
-        self.open_session().inspect_err(|_| self.tear_down())
-    }
-
-    /// Undoes [`Fdo::bring_up`]. PASSIVE_LEVEL.
-    fn tear_down(&self) {
-        self.close_session();
-        // Dropped after the lock is free: that waits for the thread.
-        let started = self.started.lock().take();
-        drop(started);
     }
 
     /// From D3 to D0. PASSIVE_LEVEL.
@@ -162,9 +129,48 @@ impl Fdo {
     }
 }
 
-impl Powered for Fdo {
+impl BusDevice for Fdo {
+    type Child = Vif;
+    type Resources = ();
+
     fn function(&self) -> &Function {
         &self.function
+    }
+
+    fn children(&self) -> &Children<Vif> {
+        &self.children
+    }
+
+    fn parent(&self) -> &ParentBus {
+        &self.parent
+    }
+
+    fn resources(_irp: &Irp) -> Result<()> {
+        Ok(())
+    }
+
+    fn bring_up(self: &Arc<Self>, (): ()) -> Result<()> {
+        let offers = match self.function.lower() {
+            Some(lower) => try_arc(Offers::query(lower)?)?,
+            None => return Err(NtStatus::NO_SUCH_DEVICE),
+        };
+        let fdo = Arc::clone(self);
+        let worker = Worker::new(move || fdo.work())?;
+        *self.started.lock() = Some(Started { offers, worker });
+        self.open_session().inspect_err(|_| self.tear_down())
+    }
+
+    fn tear_down(&self) {
+        self.close_session();
+        // Dropped after the lock is free: that waits for the thread.
+        let started = self.started.lock().take();
+        drop(started);
+    }
+
+    fn rescan(&self) {
+        if let Some(started) = &*self.started.lock() {
+            started.worker.event().set();
+        }
     }
 
     fn wake(self: &Arc<Self>) -> Result<()> {

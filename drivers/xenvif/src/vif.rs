@@ -1,28 +1,18 @@
 //! A network device on the bus: one physical device object for each virtual interface.
 
-// Microsoft's names of enumerators stand in patterns.
-#![allow(non_upper_case_globals)]
-
-use crate::driver::Node;
 use crate::fdo::Fdo;
 use crate::frontend::Frontend;
 use crate::migration;
 use crate::session::Interfaces;
 use crate::settings::{self, Parameters};
 use crate::table;
-use ::bus::{NoMemory, VifIdentity, VifNumber};
+use ::bus::{Names, VifIdentity, VifNumber};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use netfront::MacAddress;
-use nt::device::DeviceOptions;
 use nt::interface::InterfaceRequest;
-use nt::{DeviceObject, NtStatus, OwnedDevice, Result, try_arc};
-use nt_sys::{
-    BusQueryCompatibleIDs, BusQueryContainerID, BusQueryDeviceID, BusQueryHardwareIDs,
-    BusQueryInstanceID, DeviceTextDescription, DeviceTextLocationInformation,
-};
-use pv_bus::{ChildDevice, Life, References, Running};
+use nt::{DeviceObject, NtStatus, Result, try_arc};
+use pv_bus::{ChildDevice, Life, Node, References, Running};
 use pv_client::c_text;
 use pv_interfaces::{cache, store, suspend};
 
@@ -30,7 +20,7 @@ use pv_interfaces::{cache, store, suspend};
 pub struct Vif {
     fdo: Arc<Fdo>,
     identity: VifIdentity,
-    life: Life<Node>,
+    life: Life<Node<Fdo>>,
     /// The emulated network cards are to be unplugged at the next boot, since this device works or would.
     unplug_requested: AtomicBool,
     running: AtomicBool,
@@ -61,12 +51,7 @@ impl Vif {
             frontend: Running::new(),
             references: References::new(),
         })?;
-        let device = OwnedDevice::create(
-            &fdo.driver,
-            DeviceOptions::CHILD,
-            Node::Child(Arc::clone(&vif)),
-        )?;
-        vif.life.begin(device.start());
+        Node::<Fdo>::add_child(&fdo.driver, &vif)?;
         let address = vif.address();
         if let Err(status) = settings::record_address(identity.number, Some(address)) {
             nt::warning!("recording the address of {vif:?}: {status}");
@@ -180,32 +165,18 @@ impl Vif {
 }
 
 impl ChildDevice for Vif {
-    type Node = Node;
+    type Bus = Fdo;
 
-    fn life(&self) -> &Life<Node> {
+    fn bus(&self) -> &Arc<Fdo> {
+        &self.fdo
+    }
+
+    fn life(&self) -> &Life<Node<Fdo>> {
         &self.life
     }
 
-    fn bus(&self) -> &DeviceObject {
-        &self.fdo.function.physical
-    }
-
-    fn id(&self, kind: i32) -> Option<core::result::Result<Vec<u8>, NoMemory>> {
-        match kind {
-            BusQueryDeviceID => Some(self.identity.device_id()),
-            BusQueryInstanceID => Some(self.identity.instance_id()),
-            BusQueryHardwareIDs | BusQueryCompatibleIDs => Some(self.identity.hardware_ids()),
-            BusQueryContainerID => Some(self.identity.container_id()),
-            _ => None,
-        }
-    }
-
-    fn text(&self, kind: i32) -> Option<core::result::Result<Vec<u8>, NoMemory>> {
-        match kind {
-            DeviceTextDescription => Some(self.identity.description()),
-            DeviceTextLocationInformation => Some(self.identity.location()),
-            _ => None,
-        }
+    fn names(&self) -> &impl Names {
+        &self.identity
     }
 
     /// The standard interface of a PCI device, the device's own, and those of xenbus.sys that the device's driver needs itself.
@@ -219,14 +190,6 @@ impl ChildDevice for Vif {
         [cache::GUID, store::GUID, suspend::GUID]
             .contains(&request.guid())
             .then(|| request.forward(&self.fdo.function.physical).ok())
-    }
-
-    fn disown(self: &Arc<Self>) {
-        self.fdo.children.disown(self);
-    }
-
-    fn rescan(&self) {
-        self.fdo.rescan();
     }
 
     fn start(self: &Arc<Self>) -> Result<()> {

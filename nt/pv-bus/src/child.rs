@@ -4,18 +4,21 @@
 #![allow(non_upper_case_globals)]
 
 use crate::Life;
+use crate::bus::{BusDevice, Node};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use bus::{NoMemory, PnpState};
+use bus::{Name, Names, PnpState};
 use core::fmt;
 use nt::interface::InterfaceRequest;
 use nt::irp::send_pnp;
-use nt::{DeviceObject, Irp, NtStatus, PagedPool, Result};
+use nt::{Irp, NtStatus, PagedPool, Result};
 use nt_sys::{
-    CAPABILITY_DEVICE_D1, CAPABILITY_DEVICE_D2, CAPABILITY_DOCK_DEVICE, CAPABILITY_EJECT_SUPPORTED,
-    CAPABILITY_HARDWARE_DISABLED, CAPABILITY_LOCK_SUPPORTED, CAPABILITY_NO_DISPLAY_IN_UI,
-    CAPABILITY_RAW_DEVICE_OK, CAPABILITY_REMOVABLE, CAPABILITY_SILENT_INSTALL,
-    CAPABILITY_SURPRISE_REMOVAL_OK, CAPABILITY_UNIQUE_ID, GUID_BUS_TYPE_INTERNAL,
+    BusQueryCompatibleIDs, BusQueryContainerID, BusQueryDeviceID, BusQueryHardwareIDs,
+    BusQueryInstanceID, CAPABILITY_DEVICE_D1, CAPABILITY_DEVICE_D2, CAPABILITY_DOCK_DEVICE,
+    CAPABILITY_EJECT_SUPPORTED, CAPABILITY_HARDWARE_DISABLED, CAPABILITY_LOCK_SUPPORTED,
+    CAPABILITY_NO_DISPLAY_IN_UI, CAPABILITY_RAW_DEVICE_OK, CAPABILITY_REMOVABLE,
+    CAPABILITY_SILENT_INSTALL, CAPABILITY_SURPRISE_REMOVAL_OK, CAPABILITY_UNIQUE_ID,
+    DeviceTextDescription, DeviceTextLocationInformation, GUID_BUS_TYPE_INTERNAL,
     IRP_MN_CANCEL_REMOVE_DEVICE, IRP_MN_CANCEL_STOP_DEVICE, IRP_MN_DEVICE_USAGE_NOTIFICATION,
     IRP_MN_EJECT, IRP_MN_QUERY_BUS_INFORMATION, IRP_MN_QUERY_CAPABILITIES,
     IRP_MN_QUERY_DEVICE_RELATIONS, IRP_MN_QUERY_DEVICE_TEXT, IRP_MN_QUERY_ID,
@@ -27,34 +30,22 @@ use nt_sys::{
     PowerSystemWorking, TargetDeviceRelation,
 };
 
-/// An ASCII text with its NULs, which Windows is given in UTF-16.
-type Text = core::result::Result<Vec<u8>, NoMemory>;
-
 /// A device on a PV bus.
 pub trait ChildDevice: fmt::Debug + Send + Sync + Sized + 'static {
-    /// What the device objects of the driver carry.
-    type Node: Send + Sync + 'static;
+    /// Its bus.
+    type Bus: BusDevice<Child = Self>;
+
+    /// The bus.
+    fn bus(&self) -> &Arc<Self::Bus>;
 
     /// Its life.
-    fn life(&self) -> &Life<Self::Node>;
+    fn life(&self) -> &Life<Node<Self::Bus>>;
 
-    /// The physical device of its bus.
-    fn bus(&self) -> &DeviceObject;
-
-    /// IRP_MN_QUERY_ID, by `BusQuery*`.
-    fn id(&self, kind: i32) -> Option<Text>;
-
-    /// IRP_MN_QUERY_DEVICE_TEXT, by `DeviceText*`.
-    fn text(&self, kind: i32) -> Option<Text>;
+    /// What it is called.
+    fn names(&self) -> &impl Names;
 
     /// IRP_MN_QUERY_INTERFACE. `None` if it is none of the bus's.
     fn interface(&self, request: &mut InterfaceRequest<'_>) -> Option<Result<()>>;
-
-    /// Takes the child out of its bus's list. It will be deleted.
-    fn disown(self: &Arc<Self>);
-
-    /// Has the bus look for children again.
-    fn rescan(&self);
 
     /// Whether it may go by surprise.
     fn is_removable(&self) -> bool {
@@ -97,7 +88,7 @@ pub trait ChildDevice: fmt::Debug + Send + Sync + Sized + 'static {
 
 /// Deletes the device object. Only whoever took the child out of its bus's list may do that, once, when Windows sends no
 /// more requests: it was never told of the device, or has removed it.
-pub fn delete<C: ChildDevice>(child: Arc<C>) {
+pub(crate) fn delete<C: ChildDevice>(child: Arc<C>) {
     // SAFETY: the documentation of this function says so, and `child` keeps it alive.
     if unsafe { child.life().end() } {
         nt::info!("{child:?} is deleted");
@@ -106,7 +97,7 @@ pub fn delete<C: ChildDevice>(child: Arc<C>) {
 }
 
 /// IRP_MJ_PNP.
-pub fn pnp<C: ChildDevice>(child: &Arc<C>, irp: Irp) -> NtStatus {
+pub(crate) fn pnp<C: ChildDevice>(child: &Arc<C>, irp: Irp) -> NtStatus {
     match irp.minor() {
         IRP_MN_START_DEVICE => start(child, irp),
         IRP_MN_QUERY_STOP_DEVICE => moved(child, irp, PnpState::StopPending),
@@ -131,12 +122,12 @@ pub fn pnp<C: ChildDevice>(child: &Arc<C>, irp: Irp) -> NtStatus {
             None => irp.complete_unchanged(),
         },
         IRP_MN_QUERY_ID => {
-            let text = irp.id_kind().and_then(|kind| child.id(kind));
-            spell(irp, text)
+            let name = irp.id_kind().and_then(|kind| id(child.names(), kind));
+            spell(irp, name)
         }
         IRP_MN_QUERY_DEVICE_TEXT => {
-            let text = irp.text_kind().and_then(|kind| child.text(kind));
-            spell(irp, text)
+            let name = irp.text_kind().and_then(|kind| text(child.names(), kind));
+            spell(irp, name)
         }
         IRP_MN_QUERY_BUS_INFORMATION => answer(irp, bus_information()),
         IRP_MN_DEVICE_USAGE_NOTIFICATION => usage(child, irp),
@@ -179,18 +170,18 @@ fn remove<C: ChildDevice>(child: &Arc<C>, irp: Irp) -> NtStatus {
     });
     let status = irp.complete(NtStatus::SUCCESS);
     if gone {
-        child.disown();
+        child.bus().children().disown(child);
         delete(Arc::clone(child));
     }
     // What xenstore still names is made anew.
-    child.rescan();
+    child.bus().rescan();
     status
 }
 
 fn eject<C: ChildDevice>(child: &Arc<C>, irp: Irp) -> NtStatus {
     nt::info!("{child:?}: device ejected");
     child.life().set_missing();
-    child.bus().invalidate_bus_relations();
+    child.bus().function().physical.invalidate_bus_relations();
     irp.complete(NtStatus::SUCCESS)
 }
 
@@ -262,15 +253,35 @@ fn capabilities<C: ChildDevice>(child: &Arc<C>, mut irp: Irp) -> NtStatus {
 /// What depends on a child depends on its bus.
 fn usage<C: ChildDevice>(child: &Arc<C>, irp: Irp) -> NtStatus {
     let stack = *irp.stack();
-    let (status, _) = send_pnp(child.bus(), |next| {
+    let (status, _) = send_pnp(&child.bus().function().physical, |next| {
         next.MinorFunction = stack.MinorFunction;
         next.Parameters = stack.Parameters;
     });
     irp.complete(status)
 }
 
+/// IRP_MN_QUERY_ID, by `BusQuery*`.
+fn id(names: &impl Names, kind: i32) -> Option<Name> {
+    match kind {
+        BusQueryDeviceID => Some(names.device_id()),
+        BusQueryInstanceID => Some(names.instance_id()),
+        BusQueryHardwareIDs | BusQueryCompatibleIDs => Some(names.hardware_ids()),
+        BusQueryContainerID => names.container_id(),
+        _ => None,
+    }
+}
+
+/// IRP_MN_QUERY_DEVICE_TEXT, by `DeviceText*`.
+fn text(names: &impl Names, kind: i32) -> Option<Name> {
+    match kind {
+        DeviceTextDescription => Some(names.description()),
+        DeviceTextLocationInformation => Some(names.location()),
+        _ => None,
+    }
+}
+
 /// Completes a query with ASCII text, which Windows wants in UTF-16.
-fn spell(irp: Irp, text: Option<Text>) -> NtStatus {
+fn spell(irp: Irp, text: Option<Name>) -> NtStatus {
     let Some(text) = text else {
         return irp.complete_with(NtStatus::NOT_SUPPORTED, 0);
     };

@@ -1,6 +1,7 @@
 //! The children of a bus. One that Windows has heard of goes in steps: it is missing, then no longer reported, then Windows
 //! removes it.
 
+use crate::bus::BusDevice;
 use crate::child::{ChildDevice, delete};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -95,7 +96,7 @@ impl<C: ChildDevice> Children<C> {
     }
 
     /// The children to report. From here on those left out are known to be missing. PASSIVE_LEVEL.
-    pub fn relations(&self) -> Result<Vec<DeviceObject>> {
+    pub(crate) fn relations(&self) -> Result<Vec<DeviceObject>> {
         if !self.known.wait_for(PATIENCE) {
             nt::warning!("the devices are not known yet");
         }
@@ -118,26 +119,26 @@ impl<C: ChildDevice> Children<C> {
         for child in gone {
             delete(Arc::clone(&child));
             // One of its name may have come meanwhile, and was not made as long as this one was there.
-            child.rescan();
+            child.bus().rescan();
         }
         Ok(devices)
     }
 
     /// Takes a child out of the list. It is then its owner's to delete.
-    pub fn disown(&self, child: &Arc<C>) {
+    pub(crate) fn disown(&self, child: &Arc<C>) {
         let mut list = self.list.lock();
         list.retain(|other| !Arc::ptr_eq(other, child));
     }
 
     /// Has all children go: the bus itself went.
-    pub fn lose(&self) {
+    pub(crate) fn lose(&self) {
         for child in self.list.lock().iter() {
             child.life().set_missing();
         }
     }
 
     /// Deletes the children that Windows does not remove by itself any more. PASSIVE_LEVEL.
-    pub fn delete(&self) {
+    pub(crate) fn delete(&self) {
         loop {
             let child = {
                 let mut list = self.list.lock();

@@ -43,7 +43,7 @@ impl Function {
     }
 
     /// Attaches `device` to the stack. PASSIVE_LEVEL.
-    pub fn attach<N: Send + Sync + 'static>(&self, device: &OwnedDevice<N>) -> Result<()> {
+    pub(crate) fn attach<N: Send + Sync + 'static>(&self, device: &OwnedDevice<N>) -> Result<()> {
         self.lower.start(device.attach(&self.physical)?)?;
         Ok(())
     }
@@ -59,7 +59,7 @@ impl Function {
     }
 
     /// Moves on.
-    pub fn set(&self, state: PnpState) {
+    pub(crate) fn set(&self, state: PnpState) {
         self.pnp.lock().set(state);
     }
 
@@ -80,14 +80,14 @@ impl Function {
     }
 
     /// Goes to `state` and tells the driver below: what may not fail, and what is only asked.
-    pub fn moved(&self, mut irp: Irp, state: PnpState) -> NtStatus {
+    pub(crate) fn moved(&self, mut irp: Irp, state: PnpState) -> NtStatus {
         self.set(state);
         irp.set_status(NtStatus::SUCCESS);
         self.pass_down(irp)
     }
 
     /// A query was called off.
-    pub fn back(&self, mut irp: Irp, from: PnpState) -> NtStatus {
+    pub(crate) fn back(&self, mut irp: Irp, from: PnpState) -> NtStatus {
         self.pnp.lock().restore(from);
         irp.set_status(NtStatus::SUCCESS);
         self.pass_down(irp)
@@ -97,7 +97,7 @@ impl Function {
     ///
     /// # Safety
     /// `device` is this function's, was started, and nobody uses its extension but the caller, who keeps this alive.
-    pub unsafe fn remove<N: Send + Sync + 'static>(
+    pub(crate) unsafe fn remove<N: Send + Sync + 'static>(
         &self,
         device: &Device<N>,
         mut irp: Irp,
@@ -113,7 +113,7 @@ impl Function {
     }
 
     /// IRP_MN_QUERY_DEVICE_RELATIONS: adds the children that `relations` gives.
-    pub fn relations(
+    pub(crate) fn relations(
         &self,
         mut irp: Irp,
         relations: impl FnOnce() -> Result<alloc::vec::Vec<DeviceObject>>,
@@ -131,7 +131,7 @@ impl Function {
     }
 
     /// IRP_MN_QUERY_CAPABILITIES, without the bits in `without`.
-    pub fn capabilities(&self, irp: Irp, without: u32) -> NtStatus {
+    pub(crate) fn capabilities(&self, irp: Irp, without: u32) -> NtStatus {
         let (mut irp, status) = self.through(irp);
         if status.is_success()
             && let Some(capabilities) = irp.capabilities()
@@ -152,7 +152,7 @@ impl Function {
     }
 
     /// IRP_MN_DEVICE_USAGE_NOTIFICATION.
-    pub fn usage(&self, irp: Irp) -> NtStatus {
+    pub(crate) fn usage(&self, irp: Irp) -> NtStatus {
         let usage = irp.usage();
         let (irp, status) = self.through(irp);
         if status.is_success()
@@ -175,7 +175,7 @@ impl Function {
     }
 
     /// IRP_MN_QUERY_PNP_DEVICE_STATE: what is in use cannot be disabled.
-    pub fn state(&self, mut irp: Irp) -> NtStatus {
+    pub(crate) fn state(&self, mut irp: Irp) -> NtStatus {
         let used = self
             .usage
             .iter()

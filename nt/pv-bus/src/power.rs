@@ -9,32 +9,20 @@
 //! The steps between D0 and D3 wait for xenstored, so they run in a work item, never in the dispatch function. A child has
 //! nothing below it.
 
-use crate::{ChildDevice, Function};
+use crate::bus::BusDevice;
+use crate::child::ChildDevice;
 use alloc::sync::Arc;
-use core::fmt;
 use core::time::Duration;
-use nt::{DeviceObject, Irp, NtStatus, Result, WorkItem};
+use nt::{DeviceObject, Irp, NtStatus, WorkItem};
 use nt_sys::{IRP_MN_QUERY_POWER, IRP_MN_SET_POWER, PowerDeviceD0, PowerDeviceD3};
 
 /// How often a wake that failed is tried again, and how long after.
 const WAKE_AGAIN: u32 = 5;
 const WAKE_PAUSE: Duration = Duration::from_millis(200);
 
-/// A bus that goes to D0 and D3.
-pub trait Powered: fmt::Debug + Send + Sync + 'static {
-    /// Its device.
-    fn function(&self) -> &Function;
-
-    /// From D3 to D0, if the device is started and was asleep. PASSIVE_LEVEL.
-    fn wake(self: &Arc<Self>) -> Result<()>;
-
-    /// From D0 to D3. PASSIVE_LEVEL.
-    fn sleep(&self);
-}
-
-/// IRP_MJ_POWER. IRQL ≤ DISPATCH_LEVEL.
-pub fn power<F: Powered>(fdo: &Arc<F>, device: &DeviceObject, irp: Irp) -> NtStatus {
-    let Some(request) = irp.power() else {
+/// IRP_MJ_POWER to the bus. IRQL ≤ DISPATCH_LEVEL.
+pub(crate) fn power<F: BusDevice>(fdo: &Arc<F>, device: &DeviceObject, irp: Irp) -> NtStatus {
+    let Some(request) = irp.power().filter(|_| fdo.is_active()) else {
         return fdo.function().pass_down(irp);
     };
     match (request.system, irp.minor()) {
@@ -45,7 +33,7 @@ pub fn power<F: Powered>(fdo: &Arc<F>, device: &DeviceObject, irp: Irp) -> NtSta
     }
 }
 
-fn system_power<F: Powered>(
+fn system_power<F: BusDevice>(
     fdo: &Arc<F>,
     device: &DeviceObject,
     irp: Irp,
@@ -80,7 +68,7 @@ fn system_power<F: Powered>(
     })
 }
 
-fn to_d0<F: Powered>(fdo: &Arc<F>, device: &DeviceObject, irp: Irp) -> NtStatus {
+fn to_d0<F: BusDevice>(fdo: &Arc<F>, device: &DeviceObject, irp: Irp) -> NtStatus {
     let device = device.clone();
     let waking = Arc::clone(fdo);
     let Some(lower) = fdo.function().lower() else {
@@ -107,7 +95,7 @@ fn to_d0<F: Powered>(fdo: &Arc<F>, device: &DeviceObject, irp: Irp) -> NtStatus 
     })
 }
 
-fn to_d3<F: Powered>(fdo: &Arc<F>, device: &DeviceObject, mut irp: Irp) -> NtStatus {
+fn to_d3<F: BusDevice>(fdo: &Arc<F>, device: &DeviceObject, mut irp: Irp) -> NtStatus {
     let target = device.clone();
     let fdo = Arc::clone(fdo);
     irp.mark_pending();
@@ -121,7 +109,7 @@ fn to_d3<F: Powered>(fdo: &Arc<F>, device: &DeviceObject, mut irp: Irp) -> NtSta
 }
 
 /// IRP_MJ_POWER to a child. IRQL ≤ DISPATCH_LEVEL.
-pub fn child_power<C: ChildDevice>(
+pub(crate) fn child_power<C: ChildDevice>(
     child: &Arc<C>,
     device: &DeviceObject,
     mut irp: Irp,

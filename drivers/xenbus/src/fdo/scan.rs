@@ -66,9 +66,4 @@ impl Fdo {
         }
         outcome
     }
-
-    /// Takes a child out of the list. It is then its owner's to delete.
-    pub fn disown(&self, child: &Arc<Child>) {
-        self.children.disown(child);
-    }
 }
