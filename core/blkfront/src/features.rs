@@ -7,6 +7,7 @@
 //! these two by the kind in the backend's path; any other combination is refused rather than guessed at, because a
 //! wrong guess destroys data.
 
+use core::fmt;
 use xen_abi::blkif;
 pub use xenstore::Value;
 
@@ -133,6 +134,16 @@ pub enum Refusal {
     Sectors(Value),
     /// The unit this kind of backend counts in with such sectors is not known.
     UnknownUnit,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SectorSize(value) => write!(f, "impossible sector-size: {value:?}"),
+            Self::Sectors(value) => write!(f, "impossible number of sectors: {value:?}"),
+            Self::UnknownUnit => f.write_str("large sectors of an unknown kind of backend"),
+        }
+    }
 }
 
 impl Geometry {

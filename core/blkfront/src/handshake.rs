@@ -5,79 +5,22 @@
 //!   prepare: Closed -> Initialising            backend offers: InitWait
 //!   connect: Initialising -> Initialised       backend takes: Connected
 //! ```
-//! After `connect` the caller reads what the backend has told and writes Connected itself. Every wait ends at the
-//! caller's deadline, whatever the backend does.
+//! After `connect` the caller reads what the backend has told and writes Connected itself.
 
+use handshake::{Failure, Goal, Step};
 use xen_abi::xenbus::XenbusState;
 
-/// Where the frontend wants to get.
+/// The state in the backend's directory; [`XenbusState::Unknown`] if there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Goal {
-    /// Both ends closed, nothing shared.
-    Close,
-    /// The backend has offered its limits.
-    Prepare,
-    /// The backend has taken the rings and told the disk's properties.
-    Connect,
-}
+pub struct Backend(pub XenbusState);
 
-/// What to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Write this state, then observe again.
-    Write(XenbusState),
-    /// Wait for a change of the backend's state, until the deadline at most, then observe again.
-    Wait,
-    /// The goal is reached.
-    Done,
-    /// The goal cannot be reached.
-    Failed(Failure),
-}
-
-/// Why a goal was not reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The backend went into a state that does not lead there.
-    Refused(XenbusState),
-    /// The backend was still in this state at the deadline.
-    TimedOut(XenbusState),
-}
-
-/// The way to one goal.
-#[derive(Clone, Copy, Debug)]
-pub struct Handshake {
-    goal: Goal,
-    own: XenbusState,
-    deadline: u64,
-}
-
-impl Handshake {
-    /// Begins, with our own state as it stands in xenstore and a deadline in any unit of the caller's clock.
-    pub fn new(goal: Goal, own: XenbusState, deadline: u64) -> Self {
-        Handshake {
-            goal,
-            own,
-            deadline,
-        }
+impl handshake::Backend for Backend {
+    fn state(self) -> XenbusState {
+        self.0
     }
 
-    /// Our own state, as last written.
-    pub fn own(&self) -> XenbusState {
-        self.own
-    }
-
-    /// The step that follows from the backend's state at the time `now`.
-    pub fn observe(&mut self, now: u64, backend: XenbusState) -> Step {
-        match next(self.goal, self.own, backend) {
-            Step::Wait | Step::Write(_) if now >= self.deadline => {
-                Step::Failed(Failure::TimedOut(backend))
-            }
-            Step::Write(own) => {
-                self.own = own;
-                Step::Write(own)
-            }
-            step => step,
-        }
+    fn next(self, goal: Goal, own: XenbusState) -> Step {
+        next(goal, own, self.0)
     }
 }
 
@@ -115,6 +58,7 @@ fn next(goal: Goal, own: XenbusState, backend: XenbusState) -> Step {
 mod tests {
     use super::*;
     use XenbusState::*;
+    use handshake::Handshake;
     use proptest::prelude::*;
 
     /// Runs to the end against a backend that reacts to our states as xen-blkback does.
@@ -122,7 +66,7 @@ mod tests {
         let mut handshake = Handshake::new(goal, own, 100);
         let mut written = vec![];
         for now in 0.. {
-            match handshake.observe(now, backend) {
+            match handshake.observe(now, Backend(backend)) {
                 Step::Write(state) => {
                     written.push(state);
                     backend = match (state, backend) {
@@ -185,9 +129,9 @@ mod tests {
     #[test]
     fn a_silent_backend_is_given_up_at_the_deadline() {
         let mut handshake = Handshake::new(Goal::Connect, Initialised, 10);
-        assert_eq!(handshake.observe(9, InitWait), Step::Wait);
+        assert_eq!(handshake.observe(9, Backend(InitWait)), Step::Wait);
         assert_eq!(
-            handshake.observe(10, InitWait),
+            handshake.observe(10, Backend(InitWait)),
             Step::Failed(Failure::TimedOut(InitWait))
         );
     }
@@ -195,7 +139,7 @@ mod tests {
     #[test]
     fn a_goal_reached_late_is_reached() {
         let mut handshake = Handshake::new(Goal::Connect, Initialised, 10);
-        assert_eq!(handshake.observe(11, Connected), Step::Done);
+        assert_eq!(handshake.observe(11, Backend(Connected)), Step::Done);
     }
 
     proptest! {
@@ -210,7 +154,7 @@ mod tests {
             let mut handshake = Handshake::new(goal, XenbusState::from_number(own), 1000);
             for (now, backend) in states.iter().cycle().take(1001).enumerate() {
                 let backend = XenbusState::from_number(*backend);
-                match handshake.observe(now as u64, backend) {
+                match handshake.observe(now as u64, Backend(backend)) {
                     Step::Done => {
                         let fits = match goal {
                             Goal::Close => matches!(backend, Closed | Unknown | InitWait),

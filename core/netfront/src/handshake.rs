@@ -5,47 +5,10 @@
 //!   prepare: Closed -> Initialising             backend offers: InitWait
 //!   connect: Initialising -> Connected          backend takes: Connected
 //! ```
-//! Between `prepare` and `connect` the caller reads what the backend offers and publishes its keys. Every wait ends at
-//! the caller's deadline, whatever the backend does; so does a backend that goes from state to state for ever.
+//! Between `prepare` and `connect` the caller reads what the backend offers and publishes its keys.
 
+use handshake::{Failure, Goal, Step};
 use xen_abi::xenbus::XenbusState;
-
-/// Where the frontend wants to get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Goal {
-    /// Nothing shared any more.
-    Close,
-    /// The backend has offered its limits.
-    Prepare,
-    /// The backend has taken the rings.
-    Connect,
-}
-
-/// What to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Write this state, then observe again.
-    Write(XenbusState),
-    /// Wait for a change of the backend's state, until the deadline at most, then observe again.
-    Wait,
-    /// The goal is reached.
-    Done,
-    /// The goal cannot be reached.
-    Failed(Failure),
-}
-
-/// Why a goal was not reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// There is no backend.
-    Gone,
-    /// The backend is closed, and says that the toolstack wants it to stay so.
-    Offline,
-    /// The backend went into a state that does not lead there.
-    Refused(XenbusState),
-    /// The backend was still in this state at the deadline.
-    TimedOut(XenbusState),
-}
 
 /// What the backend's directory says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,41 +19,13 @@ pub struct Backend {
     pub online: bool,
 }
 
-/// The way to one goal.
-#[derive(Clone, Copy, Debug)]
-pub struct Handshake {
-    goal: Goal,
-    own: XenbusState,
-    deadline: u64,
-}
-
-impl Handshake {
-    /// Begins, with our own state as it stands in xenstore and a deadline in any unit of the caller's clock.
-    pub fn new(goal: Goal, own: XenbusState, deadline: u64) -> Self {
-        Handshake {
-            goal,
-            own,
-            deadline,
-        }
+impl handshake::Backend for Backend {
+    fn state(self) -> XenbusState {
+        self.state
     }
 
-    /// Our own state, as last written.
-    pub fn own(&self) -> XenbusState {
-        self.own
-    }
-
-    /// The step that follows from what the backend says at the time `now`.
-    pub fn observe(&mut self, now: u64, backend: Backend) -> Step {
-        match next(self.goal, self.own, backend) {
-            Step::Wait | Step::Write(_) if now >= self.deadline => {
-                Step::Failed(Failure::TimedOut(backend.state))
-            }
-            Step::Write(own) => {
-                self.own = own;
-                Step::Write(own)
-            }
-            step => step,
-        }
+    fn next(self, goal: Goal, own: XenbusState) -> Step {
+        next(goal, own, self)
     }
 }
 
@@ -135,6 +70,7 @@ fn next(goal: Goal, own: XenbusState, backend: Backend) -> Step {
 mod tests {
     use super::*;
     use XenbusState::*;
+    use handshake::Handshake;
     use proptest::prelude::*;
 
     fn online(state: XenbusState) -> Backend {

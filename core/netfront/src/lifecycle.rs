@@ -38,18 +38,18 @@ pub enum Goal {
 /// What takes it one state further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Close whatever connection there is: [`handshake::Goal::Close`](crate::handshake::Goal::Close).
+    /// Close whatever connection there is: [`Goal::Close`](handshake::Goal::Close).
     Settle,
-    /// [`handshake::Goal::Prepare`](crate::handshake::Goal::Prepare), and watch `online`.
+    /// [`Goal::Prepare`](handshake::Goal::Prepare), and watch `online`.
     Prepare,
     /// Read the features, make the rings, publish the keys,
-    /// [`handshake::Goal::Connect`](crate::handshake::Goal::Connect).
+    /// [`Goal::Connect`](handshake::Goal::Connect).
     Connect,
     /// Fill the rings, watch the link.
     Enable,
     /// Stop the flow.
     Disable,
-    /// [`handshake::Goal::Close`](crate::handshake::Goal::Close), then take the rings down.
+    /// [`Goal::Close`](handshake::Goal::Close), then take the rings down.
     Close,
 }
 

@@ -5,7 +5,7 @@ use crate::backend::{BackRing, Got, Page, RxBackend, Table, TxBackend, page};
 use crate::control::{BUDGET, Control, Progress};
 use crate::features::{Allowed, Families, Features};
 use crate::filter::Level;
-use crate::handshake::{self, Handshake};
+use crate::handshake::Backend as Seen;
 use crate::hash::{Config, HashTypes, KEY, Key, Mapping, Message, Program, Toeplitz};
 use crate::keys::{self, ControlKeys, Ports, QueueKeys};
 use crate::lifecycle::{Action, Frontend, Goal};
@@ -13,6 +13,7 @@ use crate::multicast::List;
 use crate::rx::Rx;
 use crate::tx::{Outcome, Packet, Parts, Tx};
 use crate::{Grants, MacAddress};
+use handshake::{Handshake, Step};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
@@ -245,15 +246,15 @@ impl Device {
         let mut handshake = Handshake::new(goal, own, 100);
         for now in 0.. {
             let state = self.store.number("back/state").unwrap_or(0);
-            let seen = handshake::Backend {
+            let seen = Seen {
                 state: XenbusState::from_number(state.into()),
                 online: self.store.value("back/online").is_set(),
             };
             match handshake.observe(now, seen) {
-                handshake::Step::Write(state) => self.store.set("front/state", state.number()),
-                handshake::Step::Wait => {}
-                handshake::Step::Done => return,
-                handshake::Step::Failed(failure) => panic!("{goal:?}: {failure:?}"),
+                Step::Write(state) => self.store.set("front/state", state.number()),
+                Step::Wait => {}
+                Step::Done => return,
+                Step::Failed(failure) => panic!("{goal:?}: {failure:?}"),
             }
             self.backend
                 .follow(&mut self.store, &self.rings, &self.table);

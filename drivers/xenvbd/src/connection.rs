@@ -8,86 +8,37 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use blkfront::cursor::Rule;
 use blkfront::features::{Features, Geometry, Limits, Refusal, Value};
-use blkfront::handshake::{Failure, Goal, Handshake, Step};
+use blkfront::handshake::Backend;
 use blkfront::keys::{self, QueueKeys};
 use blkfront::queue::{Ring, Shape};
 use core::fmt;
 use core::time::Duration;
-use nt::{NtStatus, Pages, time, try_arc};
+use handshake::Goal;
+use nt::{NtStatus, Pages, try_arc};
+use pv_client::directories::{self, Directories, Named};
 use pv_client::evtchn::Channel;
 use pv_client::gnttab::{Grant, GrantCache};
 use pv_client::store::Watch;
 use pv_client::{CText, c_text};
 use scsi::VpdPage;
+use xen_abi::Gref;
 use xen_abi::xenbus::XenbusState;
-use xen_abi::{DomId, Gref};
 
 /// How long a backend may take to connect.
 const CONNECT_TIME: Duration = Duration::from_secs(30);
 /// How long a backend may take to close.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
-/// How often a state is looked at without an event.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Why a connection was not made.
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// A step failed.
-    Step(&'static str, NtStatus),
-    /// The states did not lead there.
-    Handshake(Failure),
-    /// The backend's keys cannot be true, or not be served.
-    Refused(Refusal),
-    /// Nobody wants the disk any more.
-    Cancelled,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::Step(what, status) => write!(f, "cannot {what}: {status}"),
-            Fault::Handshake(Failure::Refused(state)) => {
-                write!(f, "the backend went into state {state:?}")
-            }
-            Fault::Handshake(Failure::TimedOut(state)) => {
-                write!(f, "the backend stays in state {state:?}")
-            }
-            Fault::Refused(Refusal::SectorSize(value)) => {
-                write!(f, "impossible sector-size: {value:?}")
-            }
-            Fault::Refused(Refusal::Sectors(value)) => {
-                write!(f, "impossible number of sectors: {value:?}")
-            }
-            Fault::Refused(Refusal::UnknownUnit) => {
-                f.write_str("large sectors of an unknown kind of backend")
-            }
-            Fault::Cancelled => f.write_str("no longer wanted"),
-        }
-    }
-}
+pub(crate) type Fault = directories::Fault<Refusal>;
 
 type Result<T> = core::result::Result<T, Fault>;
-
-trait Named<T> {
-    /// Says what failed.
-    fn named(self, what: &'static str) -> Result<T>;
-}
-
-impl<T> Named<T> for nt::Result<T> {
-    fn named(self, what: &'static str) -> Result<T> {
-        self.map_err(|status| Fault::Step(what, status))
-    }
-}
 
 /// The frontend's side of a connection.
 pub(crate) struct Connection {
     session: Arc<Session>,
-    /// `device/vbd/<number>`.
-    frontend: CText,
-    backend: CText,
-    domain: DomId,
+    ends: Directories,
     _watch: Watch,
-    own: XenbusState,
     cache: Option<Arc<GrantCache>>,
     rings: Vec<LentRing>,
     ejected: bool,
@@ -114,41 +65,19 @@ pub(crate) enum Found {
     Lost,
 }
 
-fn milliseconds() -> u64 {
-    time::since_boot().as_millis() as u64
-}
-
 impl Connection {
     /// Connects. On failure everything is undone.
     #[inline(never)]
     pub(crate) fn open(disk: &Disk, session: Arc<Session>) -> Result<Connection> {
         let frontend = c_text!("device/vbd/{}", disk.device().0);
-        let access = session.store.plain();
-        let backend = access
-            .read(&frontend, &c_text!("backend"))
-            .named("read the backend's path")?;
-        let backend = CText::from_bytes(backend.as_bytes());
-        let domain = match number(&session, &frontend, "backend-id") {
-            Value::Number(id) if id < u64::from(DomId::FIRST_RESERVED.0) => DomId(id as u16),
-            _ => {
-                return Err(Fault::Step(
-                    "read the backend's domain",
-                    NtStatus::DATA_ERROR,
-                ));
-            }
-        };
-        let watch = session
-            .store
-            .watch(None, &backend, &disk.signals().wake)
+        let ends = Directories::open(&session.store, frontend, None)?;
+        let watch = ends
+            .watch_backend(&disk.signals().wake)
             .named("watch the backend")?;
-        let own = state(&session, &frontend);
         let mut connection = Connection {
             session,
-            frontend,
-            backend,
-            domain,
+            ends,
             _watch: watch,
-            own,
             cache: None,
             rings: Vec::new(),
             ejected: false,
@@ -171,7 +100,7 @@ impl Connection {
 
         let overrides = disk.overrides();
         let limits = Limits::read(
-            &mut |key| self.backend_value(key),
+            &mut |key| self.ends.backend_value(key),
             overrides,
             disk.queues().len() as u32,
         );
@@ -197,8 +126,9 @@ impl Connection {
                 .ok_or(Fault::Step("make a ring", NtStatus::INVALID_PARAMETER))?;
             self.lend(&cache, ring)?;
             let callback = queue.on_event().ok_or(Fault::Cancelled)?;
-            let mut channel = Channel::open_unbound(&self.session.evtchn, self.domain, callback)
-                .named("open an event channel")?;
+            let mut channel =
+                Channel::open_unbound(&self.session.evtchn, self.ends.domain(), callback)
+                    .named("open an event channel")?;
             if wanted > 1
                 && let Ok(processor) = nt::processor::ProcessorNumber::from_index(index as u32)
             {
@@ -234,7 +164,8 @@ impl Connection {
             features.barrier,
             features.discard.is_some()
         );
-        self.write_state(XenbusState::Connected)
+        self.ends
+            .write_state(XenbusState::Connected)
             .named("write the state")?;
         for ((queue, lent), channel) in disk.queues().iter().zip(&mut self.rings).zip(channels) {
             if let Some(ring) = lent.ring.take() {
@@ -243,7 +174,7 @@ impl Connection {
                     shape,
                     Link {
                         cache: cache.clone(),
-                        backend: self.domain,
+                        backend: self.ends.domain(),
                     },
                     channel,
                 );
@@ -263,7 +194,7 @@ impl Connection {
             .map_err(NtStatus::from)
             .named("make room for grants")?;
         let granted = pfns.iter().try_for_each(|pfn| {
-            grants.push(cache.permit(self.domain, *pfn, false)?);
+            grants.push(cache.permit(self.ends.domain(), *pfn, false)?);
             Ok(())
         });
         // The pages must outlive what was granted of them, which is taken back in `close`, also after a failure.
@@ -363,45 +294,13 @@ impl Connection {
     }
 
     /// Goes from state to state until the goal is reached, or will not be.
-    #[inline(never)]
     fn reach(&mut self, goal: Goal, time: Duration, disk: &Disk) -> Result<()> {
-        let end = milliseconds() + time.as_millis() as u64;
-        let mut handshake = Handshake::new(goal, self.own, end);
-        loop {
-            if goal != Goal::Close && !disk.is_wanted() {
-                return Err(Fault::Cancelled);
+        self.ends.reach(goal, time, &disk.signals().wake, |ends| {
+            match goal != Goal::Close && !disk.is_wanted() {
+                true => Err(Fault::Cancelled),
+                false => Ok(Backend(ends.backend_state())),
             }
-            let backend = state(&self.session, &self.backend);
-            match handshake.observe(milliseconds(), backend) {
-                Step::Write(state) => match self.write_state(state) {
-                    // A backend that is told nothing keeps the rings for good: memory may be there soon.
-                    Err(NtStatus::NO_MEMORY | NtStatus::INSUFFICIENT_RESOURCES)
-                        if goal == Goal::Close && milliseconds() < end =>
-                    {
-                        let _ = disk.signals().wake.wait_for(LOOK);
-                        handshake = Handshake::new(goal, self.own, end);
-                    }
-                    written => written.named("write the state")?,
-                },
-                Step::Wait => {
-                    let _ = disk.signals().wake.wait_for(LOOK);
-                }
-                Step::Done => return Ok(()),
-                Step::Failed(failure) => return Err(Fault::Handshake(failure)),
-            }
-        }
-    }
-
-    #[inline(never)]
-    fn write_state(&mut self, state: XenbusState) -> nt::Result<()> {
-        let access = self.session.store.plain();
-        access.write(
-            Some(&self.frontend),
-            &c_text!("state"),
-            &c_text!("{}", state.number()),
-        )?;
-        self.own = state;
-        Ok(())
+        })
     }
 
     #[inline(never)]
@@ -414,7 +313,7 @@ impl Connection {
             references.extend(ring.grants.iter().map(|grant| cache.reference(grant)));
             grefs.push(references);
         }
-        self.session.store.transact(|access| {
+        self.ends.publish(|write, remove| {
             let queues = grefs
                 .iter()
                 .zip(channels)
@@ -422,22 +321,7 @@ impl Connection {
                     grefs,
                     port: channel.port(),
                 });
-            keys::publish(
-                queues,
-                channels.len() as u32,
-                disk.target,
-                &mut |node, value| {
-                    access.write(
-                        Some(&self.frontend),
-                        &c_text!("{node}"),
-                        &c_text!("{value}"),
-                    )
-                },
-                &mut |node| {
-                    // Most often there is nothing to remove.
-                    let _ = access.remove(Some(&self.frontend), &c_text!("{node}"));
-                },
-            )
+            keys::publish(queues, channels.len() as u32, disk.target, write, remove)
         })
     }
 
@@ -446,7 +330,7 @@ impl Connection {
     fn write_target(&self, disk: &Disk) -> nt::Result<()> {
         let directory = c_text!("data/scsi/target/{}", disk.target);
         let access = self.session.store.plain();
-        access.write(Some(&directory), &c_text!("frontend"), &self.frontend)?;
+        access.write(Some(&directory), &c_text!("frontend"), self.ends.frontend())?;
         access.write(
             Some(&directory),
             &c_text!("device"),
@@ -481,19 +365,16 @@ impl Connection {
             .write(Some(&frontend), &c_text!("error"), &CText::new(text));
     }
 
-    fn backend_value(&self, key: &str) -> Value {
-        number(&self.session, &self.backend, key)
-    }
-
     /// Whether the toolstack marked the backend as untrusted (`trusted` = 0, as Linux knows it).
     fn is_untrusted(&self) -> bool {
-        number(&self.session, &self.frontend, "trusted") == Value::Number(0)
+        self.ends.own_value("trusted") == Value::Number(0)
     }
 
     #[inline(never)]
     fn read_properties(&self, disk: &Disk) -> Result<(Geometry, Features)> {
-        let mut get = |key: &str| self.backend_value(key);
-        let geometry = Geometry::read(&mut get, self.backend.as_bytes()).map_err(Fault::Refused)?;
+        let mut get = |key: &str| self.ends.backend_value(key);
+        let geometry =
+            Geometry::read(&mut get, self.ends.backend().as_bytes()).map_err(Fault::Refused)?;
         let features = Features::read(&mut get, disk.overrides());
         let shape = disk.shape();
         shape.set_geometry(&geometry);
@@ -508,26 +389,27 @@ impl Connection {
     #[inline(never)]
     fn vpd(&self, page: u8) -> Option<VpdPage> {
         let node = c_text!("sm-data/scsi/0x12/0x{page:02x}");
-        let text = self.session.store.plain().read(&self.backend, &node).ok()?;
+        let text = self
+            .session
+            .store
+            .plain()
+            .read(self.ends.backend(), &node)
+            .ok()?;
         VpdPage::from_base64(text.as_bytes(), page)
     }
 
     /// Looks at what changed below the backend's directory.
     #[inline(never)]
     pub(crate) fn look(&mut self, disk: &Disk) -> Found {
-        let online = self.backend_value("online") != Value::Number(0);
-        let backend = state(&self.session, &self.backend);
-        match backend {
+        let online = self.ends.backend_value("online") != Value::Number(0);
+        match self.ends.backend_state() {
             // A backend that was about to connect when the toolstack wrote Closing has written Connected over it.
             XenbusState::Closing | XenbusState::Connected if !online => {
                 if self.ejected {
                     return Found::Nothing;
                 }
                 self.ejected = true;
-                let access = self.session.store.plain();
-                if let Err(status) =
-                    access.write(Some(&self.frontend), &c_text!("ejected"), &c_text!("1"))
-                {
+                if let Err(status) = self.ends.write("ejected", "1") {
                     nt::warning!(
                         "vbd/{}: cannot tell of the eject: {status}",
                         disk.device().0
@@ -538,7 +420,10 @@ impl Connection {
             XenbusState::Connected => {}
             _ => return Found::Lost,
         }
-        match Geometry::read(&mut |key| self.backend_value(key), self.backend.as_bytes()) {
+        match Geometry::read(
+            &mut |key| self.ends.backend_value(key),
+            self.ends.backend().as_bytes(),
+        ) {
             // The ring's requests are cut by the old block, which therefore stays.
             Ok(geometry) if geometry.block_size == disk.shape().block_size() => {
                 if disk.shape().set_geometry(&geometry) {
@@ -549,21 +434,5 @@ impl Connection {
             }
             _ => Found::Nothing,
         }
-    }
-}
-
-/// Not inlined, as its siblings: each keeps paths on the stack, of which a kernel thread has 24 KiB.
-#[inline(never)]
-fn number(session: &Session, directory: &CText, key: &str) -> Value {
-    match session.store.plain().read(directory, &c_text!("{key}")) {
-        Ok(value) => Value::parse(Some(value.as_bytes())),
-        Err(_) => Value::Missing,
-    }
-}
-
-fn state(session: &Session, directory: &CText) -> XenbusState {
-    match number(session, directory, "state") {
-        Value::Number(state) => XenbusState::from_number(state),
-        _ => XenbusState::Unknown,
     }
 }

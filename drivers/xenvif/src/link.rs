@@ -13,24 +13,24 @@ use bus::VifNumber;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
+use handshake::Goal;
 use netfront::features::{Allowed, Families, Features, Refusal};
-use netfront::handshake::{Backend, Failure, Goal, Handshake, Step};
+use netfront::handshake::Backend;
 use netfront::hash::Config;
 use netfront::keys::{self, Ports, QueueKeys};
 use netfront::link::{BadMtu, Link as Carrier, Mtu};
 use netfront::{rx, tx};
 use nt::netio::AddressWatch;
-use nt::{Event, NtStatus, Pages, time, try_arc};
+use nt::{Event, NtStatus, Pages, try_arc};
 use packet::transmit;
 use pv_client::debug::Dump;
+use pv_client::directories::{self, Directories, Named};
 use pv_client::evtchn::Channel;
 use pv_client::gnttab::GrantCache;
-use pv_client::store::{Store, Watch};
+use pv_client::store::Watch;
 use pv_client::suspend::Late;
 use pv_client::{CText, c_text};
 use xen_abi::DomId;
-use xen_abi::xenbus::XenbusState;
-use xenstore::Value;
 
 use crate::session::Interfaces;
 
@@ -38,60 +38,34 @@ use crate::session::Interfaces;
 const CONNECT_TIME: Duration = Duration::from_secs(30);
 /// How long a backend may take to close.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
-/// How often a state is looked at without an event.
-const LOOK: Duration = Duration::from_secs(1);
 
-/// Why a step failed.
+/// Why a backend is refused.
 #[derive(Debug)]
-pub enum Fault {
-    /// Something of Windows' or of xenstore's.
-    Step(&'static str, NtStatus),
-    /// The states did not lead there.
-    Handshake(Failure),
-    /// The backend cannot be served.
-    Refused(Refusal),
+pub enum Refused {
+    /// It cannot be served.
+    Features(Refusal),
     /// The MTU cannot be.
     Mtu(BadMtu),
-    /// Nobody wants the interface any more.
-    Cancelled,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Step(what, status) => write!(f, "cannot {what}: {status}"),
-            Self::Handshake(Failure::TimedOut(state)) => {
-                write!(f, "the backend stays in state {state:?}")
-            }
-            Self::Handshake(failure) => write!(f, "{failure:?}"),
-            Self::Refused(refusal) => write!(f, "{refusal:?}"),
+            Self::Features(refusal) => write!(f, "{refusal:?}"),
             Self::Mtu(mtu) => write!(f, "{mtu:?}"),
-            Self::Cancelled => f.write_str("no longer wanted"),
         }
     }
 }
 
+/// Why a step failed.
+pub type Fault = directories::Fault<Refused>;
+
 type Result<T> = core::result::Result<T, Fault>;
-
-trait Named<T> {
-    /// Says what failed.
-    fn named(self, what: &'static str) -> Result<T>;
-}
-
-impl<T> Named<T> for nt::Result<T> {
-    fn named(self, what: &'static str) -> Result<T> {
-        self.map_err(|status| Fault::Step(what, status))
-    }
-}
 
 /// The frontend's side of a connection, from the first look at the backend on.
 pub struct Attached {
     interfaces: Interfaces,
-    /// `device/vif/<number>`.
-    frontend: CText,
-    backend: CText,
-    domain: DomId,
-    own: XenbusState,
+    ends: Directories,
     wake: Arc<Event>,
     cache: Option<Arc<GrantCache>>,
     /// Of each queue, the transmit ring's page and the receive ring's.
@@ -107,10 +81,6 @@ pub struct Attached {
     _dump: Option<Dump>,
 }
 
-fn milliseconds() -> u64 {
-    time::since_boot().as_millis() as u64
-}
-
 impl Attached {
     /// Finds the backend.
     #[inline(never)]
@@ -124,37 +94,17 @@ impl Attached {
         })
         .named("ask to be told of a resume")?;
         let path = c_text!("device/vif/{}", frontend.number);
-        let backend = interfaces
-            .store
-            .plain()
-            .read(&path, &c_text!("backend"))
-            .named("read the backend's path")?;
-        let backend = CText::from_bytes(backend.as_bytes());
-        let domain = match number(&interfaces.store, &path, "backend-id") {
-            Value::Missing => DomId(0),
-            Value::Number(id) if id < u64::from(DomId::FIRST_RESERVED.0) => DomId(id as u16),
-            _ => {
-                return Err(Fault::Step(
-                    "read the backend's domain",
-                    NtStatus::DATA_ERROR,
-                ));
-            }
-        };
-        let watch = |directory: &CText, node: &str| {
-            interfaces
-                .store
-                .watch(Some(directory), &c_text!("{node}"), &wake)
-                .named("watch the backend")
+        let ends = Directories::open(&interfaces.store, path, Some(DomId(0)))?;
+        let watch = |key: &str| {
+            ends.store()
+                .watch(Some(ends.frontend()), &c_text!("{key}"), &wake)
+                .named("watch the frontend")
         };
         let watches = [
-            interfaces
-                .store
-                .watch(None, &backend, &wake)
-                .named("watch the backend")?,
-            watch(&path, "disconnect")?,
-            watch(&path, "speed")?,
+            ends.watch_backend(&wake).named("watch the backend")?,
+            watch("disconnect")?,
+            watch("speed")?,
         ];
-        let own = state(&interfaces.store, &path);
         let event = Arc::clone(&wake);
         let addresses = AddressWatch::new(move || event.set())
             .inspect_err(|status| nt::warning!("vif/{}: no addresses: {status}", frontend.number))
@@ -162,10 +112,7 @@ impl Attached {
         let dump = frontend.dump(&interfaces.debug);
         Ok(Self {
             interfaces,
-            frontend: path,
-            backend,
-            domain,
-            own,
+            ends,
             wake,
             cache: None,
             lent: Vec::new(),
@@ -181,17 +128,14 @@ impl Attached {
 
     /// What the backend's directory says.
     pub fn backend(&self) -> Backend {
-        Backend {
-            state: state(&self.interfaces.store, &self.backend),
-            online: number(&self.interfaces.store, &self.backend, "online").is_set(),
-        }
+        shown(&self.ends)
     }
 
     /// The link's state; `gbits` where no key says a speed.
     pub fn link(&self, gbits: u32) -> Carrier {
-        let plain = self.interfaces.store.plain();
-        let disconnect = number(&self.interfaces.store, &self.frontend, "disconnect");
-        let speed = plain.read(&self.frontend, &c_text!("speed")).ok();
+        let disconnect = self.ends.own_value("disconnect");
+        let plain = self.ends.store().plain();
+        let speed = plain.read(self.ends.frontend(), &c_text!("speed")).ok();
         let speed = speed.as_ref().map(|speed| speed.as_bytes());
         Carrier::read(disconnect, speed, gbits)
     }
@@ -209,8 +153,8 @@ impl Attached {
     /// Makes the rings and has the backend take them.
     #[inline(never)]
     pub fn connect(&mut self, frontend: &Frontend) -> Result<()> {
-        let store = &self.interfaces.store;
-        let mtu = Mtu::read(number(store, &self.frontend, "mtu")).map_err(Fault::Mtu)?;
+        let mtu = Mtu::read(self.ends.own_value("mtu"))
+            .map_err(|mtu| Fault::Refused(Refused::Mtu(mtu)))?;
         let parameters = &frontend.parameters;
         let families = |[v4, v6]: [bool; 2]| Families { v4, v6 };
         let allowed = Allowed {
@@ -219,8 +163,8 @@ impl Attached {
             rx_gso: families(parameters.rx_gso),
             multicast_control: parameters.multicast_control,
         };
-        let features = Features::read(&mut |key| number(store, &self.backend, key), &allowed)
-            .map_err(Fault::Refused)?;
+        let features = Features::read(&mut |key| self.ends.backend_value(key), &allowed)
+            .map_err(|refusal| Fault::Refused(Refused::Features(refusal)))?;
         let cache = GrantCache::new(
             &self.interfaces.gnttab,
             &c_text!("vif_{}", frontend.number),
@@ -230,7 +174,7 @@ impl Attached {
         self.cache = Some(Arc::clone(&cache));
         let link = Link {
             cache,
-            backend: self.domain,
+            backend: self.ends.domain(),
         };
         let max_frame = mtu.max_frame();
         frontend.common.mac.set_max_frame(max_frame);
@@ -296,11 +240,9 @@ impl Attached {
     pub fn tell_multicast(&mut self, frontend: &Frontend) {
         let wants = frontend.common.mac.wants_control();
         if self.multicast_control.is_some_and(|told| told != wants) {
-            let written = self.interfaces.store.plain().write(
-                Some(&self.frontend),
-                &c_text!("{}", keys::REQUEST_MULTICAST_CONTROL),
-                &c_text!("{}", keys::flag(wants)),
-            );
+            let written = self
+                .ends
+                .write(keys::REQUEST_MULTICAST_CONTROL, keys::flag(wants));
             match written {
                 Ok(()) => self.multicast_control = Some(wants),
                 Err(status) => nt::warning!("vif/{}: multicast: {status}", frontend.number),
@@ -322,9 +264,12 @@ impl Attached {
         max_frame: u32,
     ) -> Result<QueueKeys> {
         let channel = || -> Result<Channel> {
-            let mut channel =
-                Channel::open_unbound(&self.interfaces.evtchn, self.domain, queue.on_event())
-                    .named("open an event channel")?;
+            let mut channel = Channel::open_unbound(
+                &self.interfaces.evtchn,
+                self.ends.domain(),
+                queue.on_event(),
+            )
+            .named("open an event channel")?;
             if features.queues > 1
                 && let Some(processor) = queue.processor()
             {
@@ -427,29 +372,16 @@ impl Attached {
         queues: &[QueueKeys],
         multicast_control: bool,
     ) -> nt::Result<()> {
-        let previous = number(
-            &self.interfaces.store,
-            &self.frontend,
-            "multi-queue-num-queues",
-        );
-        self.interfaces.store.transact(|access| {
+        let previous = self.ends.own_value("multi-queue-num-queues");
+        self.ends.publish(|write, remove| {
             keys::publish(
                 features,
                 queues,
                 self.control.as_ref().map(Control::keys),
                 multicast_control,
                 previous,
-                &mut |node, value| {
-                    access.write(
-                        Some(&self.frontend),
-                        &c_text!("{node}"),
-                        &c_text!("{value}"),
-                    )
-                },
-                &mut |node| {
-                    // Most often there is nothing to remove.
-                    let _ = access.remove(Some(&self.frontend), &c_text!("{node}"));
-                },
+                write,
+                remove,
             )
         })
     }
@@ -510,40 +442,17 @@ impl Attached {
     }
 
     /// Goes from state to state until the goal is reached, or will not be.
-    #[inline(never)]
     fn reach(&mut self, goal: Goal, time: Duration) -> Result<()> {
-        let end = milliseconds() + time.as_millis() as u64;
-        let mut handshake = Handshake::new(goal, self.own, end);
-        loop {
-            match handshake.observe(milliseconds(), self.backend()) {
-                Step::Write(state) => match self.write_state(state) {
-                    // A backend that is told nothing keeps the rings for good: memory may be there soon.
-                    Err(NtStatus::NO_MEMORY | NtStatus::INSUFFICIENT_RESOURCES)
-                        if goal == Goal::Close && milliseconds() < end =>
-                    {
-                        let _ = self.wake.wait_for(LOOK);
-                        handshake = Handshake::new(goal, self.own, end);
-                    }
-                    written => written.named("write the state")?,
-                },
-                Step::Wait => {
-                    let _ = self.wake.wait_for(LOOK);
-                }
-                Step::Done => return Ok(()),
-                Step::Failed(failure) => return Err(Fault::Handshake(failure)),
-            }
-        }
+        self.ends
+            .reach(goal, time, &self.wake, |ends| Ok(shown(ends)))
     }
+}
 
-    #[inline(never)]
-    fn write_state(&mut self, state: XenbusState) -> nt::Result<()> {
-        self.interfaces.store.plain().write(
-            Some(&self.frontend),
-            &c_text!("state"),
-            &c_text!("{}", state.number()),
-        )?;
-        self.own = state;
-        Ok(())
+/// What the backend's directory says.
+fn shown(ends: &Directories) -> Backend {
+    Backend {
+        state: ends.backend_state(),
+        online: ends.backend_value("online").is_set(),
     }
 }
 
@@ -558,21 +467,5 @@ fn give_up(lent: Lent, pages: RingPages) {
         nt::error!("the backend keeps a ring");
         core::mem::forget(lent);
         pages.0.leak();
-    }
-}
-
-/// Not inlined, as its siblings: each keeps paths on the stack, of which a kernel thread has 24 KiB.
-#[inline(never)]
-fn number(store: &Store, directory: &CText, key: &str) -> Value {
-    match store.plain().read(directory, &c_text!("{key}")) {
-        Ok(value) => Value::parse(Some(value.as_bytes())),
-        Err(_) => Value::Missing,
-    }
-}
-
-fn state(store: &Store, directory: &CText) -> XenbusState {
-    match number(store, directory, "state") {
-        Value::Number(state) => XenbusState::from_number(state),
-        _ => XenbusState::Unknown,
     }
 }

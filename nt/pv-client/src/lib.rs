@@ -14,6 +14,7 @@
 extern crate alloc;
 
 pub mod debug;
+pub mod directories;
 pub mod distribution;
 pub mod evtchn;
 pub mod gnttab;
