@@ -302,19 +302,14 @@ impl<H: Host, M: AsRef<[AtomicU32]>> Queue<H, M> {
                 more = false;
                 break;
             };
-            match ring.pop() {
-                Ok(Some(words)) => {
-                    let [a, b, c, d, ..] = words;
+            match ring.receive() {
+                Ok(Some([a, b, c, d, ..])) => {
                     self.answer(Response::from_words([a, b, c, d]), host)?;
                 }
-                Ok(None) => match ring.sleep() {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        more = false;
-                        break;
-                    }
-                    Err(broken) => return Err(self.break_off(Broken::Ring(broken))),
-                },
+                Ok(None) => {
+                    more = false;
+                    break;
+                }
                 Err(broken) => return Err(self.break_off(Broken::Ring(broken))),
             }
         }

@@ -197,10 +197,7 @@ impl<M: AsRef<[AtomicU32]>> Control<M> {
     /// The response to the request in flight, behind those to requests that were given up.
     fn find(&mut self, flight: Flight) -> Result<Option<CtrlResponse>, Broken> {
         loop {
-            let Some(words) = self.ring.pop().map_err(Broken::Ring)? else {
-                if self.ring.sleep().map_err(Broken::Ring)? {
-                    continue;
-                }
+            let Some(words) = self.ring.receive().map_err(Broken::Ring)? else {
                 return Ok(None);
             };
             let response = CtrlResponse::from_words(&words);

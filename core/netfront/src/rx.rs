@@ -209,13 +209,9 @@ impl<G: Grants, P, M: AsRef<[AtomicU32]>> Rx<G, P, M> {
             let Some(ring) = self.ring.as_mut() else {
                 return Ok(None);
             };
-            let words = match ring.pop() {
+            let words = match ring.receive() {
                 Ok(Some(words)) => words,
-                Ok(None) => match ring.sleep() {
-                    Ok(true) => continue,
-                    Ok(false) => return Ok(None),
-                    Err(broken) => return Err(self.break_off(Broken::Ring(broken))),
-                },
+                Ok(None) => return Ok(None),
                 Err(broken) => return Err(self.break_off(Broken::Ring(broken))),
             };
             let slot = ring.slot(self.consumed);

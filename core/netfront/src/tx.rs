@@ -310,13 +310,9 @@ impl<G: Grants, T, M: AsRef<[AtomicU32]>> Tx<G, T, M> {
             let Some(ring) = self.ring.as_mut() else {
                 return Ok(false);
             };
-            match ring.pop() {
+            match ring.receive() {
                 Ok(Some(words)) => self.answer(TxResponse::from_words(&words), grants)?,
-                Ok(None) => match ring.sleep() {
-                    Ok(true) => {}
-                    Ok(false) => return Ok(false),
-                    Err(broken) => return Err(self.break_off(Broken::Ring(broken))),
-                },
+                Ok(None) => return Ok(false),
                 Err(broken) => return Err(self.break_off(Broken::Ring(broken))),
             }
         }

@@ -166,8 +166,16 @@ impl<M: AsRef<[AtomicU32]>, const WORDS: usize> FrontRing<M, WORDS> {
         new.wrapping_sub(event) < new.wrapping_sub(old)
     }
 
+    /// The next response, copied out whole. `None`: there is none, and an event will come with the next.
+    pub fn receive(&mut self) -> Result<Option<[u32; WORDS]>, Broken> {
+        match self.pop()? {
+            None if self.sleep()? => self.pop(),
+            response => Ok(response),
+        }
+    }
+
     /// The next response, copied out whole; `None` when there is none for now.
-    pub fn pop(&mut self) -> Result<Option<[u32; WORDS]>, Broken> {
+    fn pop(&mut self) -> Result<Option<[u32; WORDS]>, Broken> {
         if self.rsp_cons == self.rsp_seen && !self.look()? {
             return Ok(None);
         }
@@ -189,7 +197,7 @@ impl<M: AsRef<[AtomicU32]>, const WORDS: usize> FrontRing<M, WORDS> {
     /// Asks for an event at the next response, and looks once more: `true` means that one has come meanwhile and
     /// perhaps no event for it, so the caller must pop again before it may sleep.
     #[must_use = "sleeping although a response is there loses it"]
-    pub fn sleep(&mut self) -> Result<bool, Broken> {
+    fn sleep(&mut self) -> Result<bool, Broken> {
         if let Some(rsp_event) = self.word(RSP_EVENT) {
             rsp_event.store(self.rsp_cons.wrapping_add(1), Ordering::Relaxed);
         }

@@ -149,7 +149,7 @@ enum Step {
     Push,
     Publish,
     Pop,
-    Sleep,
+    Receive,
     BackendTake,
     BackendAnswer,
     BackendSleep,
@@ -160,7 +160,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Push),
         2 => Just(Step::Publish),
         4 => Just(Step::Pop),
-        1 => Just(Step::Sleep),
+        1 => Just(Step::Receive),
         4 => Just(Step::BackendTake),
         4 => Just(Step::BackendAnswer),
         1 => Just(Step::BackendSleep),
@@ -193,7 +193,13 @@ proptest! {
                         popped += 1;
                     }
                 }
-                Step::Sleep if !front_asleep => front_asleep = !ring.sleep().unwrap(),
+                Step::Receive if !front_asleep => match ring.receive().unwrap() {
+                    Some(response) => {
+                        prop_assert_eq!(response, request(popped));
+                        popped += 1;
+                    }
+                    None => front_asleep = true,
+                },
                 Step::BackendTake if !back_asleep => {
                     if let Some(taken_request) = backend.take() {
                         prop_assert_eq!(taken_request, request(taken));
