@@ -67,6 +67,28 @@ global_asm!(
     "nt_host_fill:",
     "mov r10, rdi",
     "mov r11, rsi",
+    // What drivers clear is mostly shorter than the start of a string instruction takes.
+    "cmp r8, 16",
+    "jb 8f",
+    "cmp r8, 1024",
+    "ja 8f",
+    "mov rax, rcx",
+    "movzx edx, dl",
+    "mov r9, 0x0101010101010101",
+    "imul rdx, r9",
+    "movq xmm0, rdx",
+    "punpcklqdq xmm0, xmm0",
+    "lea rdx, [rcx + r8 - 16]",
+    "6:",
+    "cmp rcx, rdx",
+    "jae 7f",
+    "movups [rcx], xmm0",
+    "add rcx, 16",
+    "jmp 6b",
+    "7:",
+    "movups [rdx], xmm0",
+    "ret",
+    "8:",
     "mov r9, rcx",
     "mov eax, edx",
     "mov rdi, rcx",
@@ -207,10 +229,16 @@ mod tests {
 
     #[test]
     fn filling_stays_within_its_range() {
-        let mut bytes = [1u8; 40];
-        // SAFETY: the range lies within the array.
-        unsafe { memset(bytes.as_mut_ptr().wrapping_add(3).cast(), 0x1ff, 34) };
-        assert!(bytes[3..37].iter().all(|&byte| byte == 0xff));
-        assert!(bytes[..3].iter().chain(&bytes[37..]).all(|&byte| byte == 1));
+        for length in (0..=100).chain([1023, 1024, 1025, 1100]) {
+            let mut bytes = [1u8; 1200];
+            let start = bytes.as_mut_ptr().wrapping_add(3);
+            // SAFETY: the range lies within the array.
+            let result = unsafe { memset(start.cast(), 0x1f7, length) };
+            assert_eq!(result.cast(), start);
+            let (before, rest) = bytes.split_at(3);
+            let (filled, after) = rest.split_at(length);
+            assert!(filled.iter().all(|&byte| byte == 0xf7), "{length}");
+            assert!(before.iter().chain(after).all(|&byte| byte == 1));
+        }
     }
 }
