@@ -16,6 +16,10 @@ pub struct Counts {
     pub maps: u64,
     /// Such mappings that domain 0 ended.
     pub unmaps: u64,
+    /// Times that domain 0 copied from or to such pages, as far as its backends say it.
+    pub copies: u64,
+    /// Bytes that these were.
+    pub copied: u64,
 }
 
 impl Sub for Counts {
@@ -29,6 +33,8 @@ impl Sub for Counts {
             events: self.events.wrapping_sub(earlier.events),
             maps: self.maps.wrapping_sub(earlier.maps),
             unmaps: self.unmaps.wrapping_sub(earlier.unmaps),
+            copies: self.copies.wrapping_sub(earlier.copies),
+            copied: self.copied.wrapping_sub(earlier.copied),
         }
     }
 }
@@ -40,7 +46,11 @@ pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub(crate) fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    fn add(&self, number: u64) {
+        self.0.fetch_add(number, Ordering::Relaxed);
     }
 
     fn get(&self) -> u64 {
@@ -56,6 +66,8 @@ pub(crate) struct Counters {
     pub(crate) events: Counter,
     pub(crate) maps: Counter,
     pub(crate) unmaps: Counter,
+    copies: Counter,
+    copied: Counter,
 }
 
 impl crate::Xen {
@@ -68,6 +80,14 @@ impl crate::Xen {
             events: counters.events.get(),
             maps: counters.maps.get(),
             unmaps: counters.unmaps.get(),
+            copies: counters.copies.get(),
+            copied: counters.copied.get(),
         }
+    }
+
+    /// A backend has copied so many bytes from or to a page that it mapped.
+    pub fn count_copy(&self, bytes: usize) {
+        self.counters.copies.count();
+        self.counters.copied.add(bytes as u64);
     }
 }

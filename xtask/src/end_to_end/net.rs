@@ -31,6 +31,10 @@ pub(super) const CHECKS: &[Check] = &[
         run: measured,
     },
     Check {
+        name: "the bench measures with iperf3",
+        run: super::bench::iperf3_measures,
+    },
+    Check {
         name: "frames are as long as a card with a large MTU says",
         run: jumbo,
     },

@@ -305,6 +305,7 @@ impl Queue {
                     unsafe {
                         ptr::copy_nonoverlapping(piece.as_ptr(), page.as_ptr(), piece.len());
                     }
+                    xen.count_copy(piece.len());
                     piece.len() as i16
                 }
                 Err(_) => RSP_ERROR,
@@ -386,6 +387,7 @@ fn gather(xen: &Xen, parts: &[TxRequest], bytes: &mut Vec<u8>) -> Option<()> {
         let (from, to) = (page.as_ptr().wrapping_add(offset), &mut bytes[start..]);
         // SAFETY: within the page, whose mapping lives; the guest may change it, which makes for odd bytes.
         unsafe { ptr::copy_nonoverlapping(from, to.as_mut_ptr(), length) };
+        xen.count_copy(length);
     }
     Some(())
 }

@@ -23,6 +23,7 @@ use crate::ke::irql;
 use crate::ke::processor::{self, CALLER, CALLER_RSP, IRQL};
 use crate::place;
 use crate::platform::PAGE_SIZE;
+use crate::rtl::memory;
 use crate::shortage::{self, Fallible};
 use crate::sync::Mutex;
 use crate::verifier::irql::{self as ranges, Checked, Range};
@@ -234,11 +235,22 @@ const DRIVERS_OWN_WORK: &[&str] = &[
     "RtlCompareMemory",
 ];
 
-/// Whether the code at `address` is a thunk, and whether its function can be measured.
+/// What a thunk leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A function whose calls can be measured.
+    Measured,
+    /// memcpy or memmove: so many bytes as the third argument says.
+    Copy,
+    /// Another function that is never measured.
+    Direct,
+}
+
+/// What the code at `address` leads to, if it is a thunk.
 ///
 /// # Safety
 /// The address is that of code.
-pub unsafe fn look(address: u64) -> Option<bool> {
+pub unsafe fn look(address: u64) -> Option<Target> {
     // SAFETY: code goes on for four bytes.
     let start = unsafe { (address as *const [u8; 4]).read_unaligned() };
     if start != START {
@@ -246,8 +258,14 @@ pub unsafe fn look(address: u64) -> Option<bool> {
     }
     // SAFETY: code that starts so is a thunk.
     let code = unsafe { (address as *const [u8; SIZE]).read_unaligned() };
-    let test = test();
-    Some(code.windows(test.len()).any(|bytes| bytes == test))
+    let has = |part: &[u8]| code.windows(part.len()).any(|bytes| bytes == part);
+    // Both are one function here.
+    let copy = (memory::memcpy as *const () as u64).to_le_bytes();
+    Some(match () {
+        () if has(&test()) => Target::Measured,
+        () if has(&copy) => Target::Copy,
+        () => Target::Direct,
+    })
 }
 
 /// Functions for which the frame below them is their caller's, since they raise exceptions in it or unwind it, or that

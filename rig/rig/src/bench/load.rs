@@ -55,6 +55,9 @@ pub enum LoadError {
     /// The machine has no network card, or it did not come up.
     #[error("no network card came up")]
     NoCard,
+    /// iperf3 does not run, or says that it failed.
+    #[error("iperf3: {0}")]
+    Iperf(String),
     /// Frames came back unsent.
     #[error("{0} frames were refused")]
     Refused(u64),

@@ -70,6 +70,9 @@ pub enum BenchError {
     /// A machine.
     #[error(transparent)]
     Subject(#[from] SubjectError),
+    /// iperf3 cannot be used.
+    #[error("iperf3: {0}")]
+    Iperf(String),
     /// The image or the report.
     #[error("{}: {reason}", path.display())]
     File {

@@ -17,6 +17,10 @@ pub struct Tally {
     pub grants: f64,
     /// Pool allocations of the drivers.
     pub allocations: f64,
+    /// Times that the network backend copied from or to a page of the guest.
+    pub backend_copies: f64,
+    /// Bytes that these were.
+    pub backend_copied: f64,
 }
 
 impl Tally {
@@ -28,7 +32,7 @@ impl Tally {
         self
     }
 
-    fn each(&mut self) -> [&mut f64; 6] {
+    fn each(&mut self) -> [&mut f64; 8] {
         [
             &mut self.hypercalls,
             &mut self.sends,
@@ -36,6 +40,8 @@ impl Tally {
             &mut self.interrupts,
             &mut self.grants,
             &mut self.allocations,
+            &mut self.backend_copies,
+            &mut self.backend_copied,
         ]
     }
 }
@@ -88,8 +94,30 @@ pub struct TimeRound {
 pub struct Exact {
     /// Instructions of each function for a request, the most first.
     pub functions: Vec<(String, f64)>,
+    /// What each function copies for a request, the most bytes first.
+    pub copiers: Vec<(String, Copied)>,
     /// For a request.
     pub tally: Tally,
+}
+
+/// What drivers copy by memcpy and memmove, for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Copied {
+    /// Calls.
+    pub calls: f64,
+    /// Bytes.
+    pub bytes: f64,
+}
+
+impl Exact {
+    /// What all functions copy.
+    fn copied(&self) -> Copied {
+        let all = self.copiers.iter().map(|(_, copied)| copied);
+        all.fold(Copied::default(), |sum, more| Copied {
+            calls: sum.calls + more.calls,
+            bytes: sum.bytes + more.bytes,
+        })
+    }
 }
 
 /// All rounds of a row with one set of drivers.
@@ -118,6 +146,10 @@ pub struct Result {
     pub driver_ns: f64,
     /// Nanoseconds of the virtual CPUs in the rig for a request.
     pub rig_ns: f64,
+    /// Nanoseconds that the virtual CPUs had nothing to do, for a request.
+    pub idle_ns: f64,
+    /// What drivers copy for a request, where it was counted.
+    pub copied: Option<Copied>,
     /// Calls from the drivers into the rig and back, for a request.
     pub calls: f64,
     /// For a request.
@@ -130,6 +162,8 @@ pub struct Result {
     pub histogram: Vec<(f64, u64)>,
     /// Instructions by function.
     pub functions: Vec<(String, f64)>,
+    /// Copies by function.
+    pub copiers: Vec<(String, Copied)>,
 }
 
 impl Rounds {
@@ -169,19 +203,29 @@ impl Rounds {
             *count += if same { *more } else { 0 };
             same
         });
+        let (rate, instructions) = (self.rate(), self.instructions());
+        let driver_ns = self.driver_ns();
+        let copied = self.exact.as_ref().map(Exact::copied);
+        let exact = self.exact.as_ref().map(|exact| exact.tally);
+        let Exact {
+            functions, copiers, ..
+        } = self.exact.unwrap_or_default();
         Result {
-            rate: self.rate(),
-            bytes: self.rate() * bytes as f64,
+            rate,
+            bytes: rate * bytes as f64,
             requests,
-            instructions: self.instructions(),
-            driver_ns: self.driver_ns(),
+            instructions,
+            driver_ns,
             rig_ns: best(self.times.iter().map(|round| round.rig), false),
+            idle_ns: best(self.times.iter().map(|round| round.idle), false),
+            copied,
             calls: best(self.times.iter().map(|round| round.calls), false),
             tally,
-            exact: self.exact.as_ref().map(|exact| exact.tally),
+            exact,
             latency: latency(&histogram),
             histogram,
-            functions: self.exact.map_or_else(Vec::new, |exact| exact.functions),
+            functions,
+            copiers,
         }
     }
 }
@@ -220,7 +264,8 @@ pub struct Paired {
 }
 
 impl Paired {
-    fn of(pairs: impl Iterator<Item = (f64, f64)>) -> Self {
+    /// Of pairs, ours first.
+    pub fn of(pairs: impl Iterator<Item = (f64, f64)>) -> Self {
         let mut ratios: Vec<_> = pairs.map(|(ours, other)| other / ours).collect();
         ratios.retain(|ratio| ratio.is_finite());
         ratios.sort_by(f64::total_cmp);
@@ -308,7 +353,7 @@ impl Mean {
 
 /// The mean of the quarter of the rounds that the machine's other work disturbed least: the greatest values, or the
 /// smallest; 0 of none.
-fn best(values: impl Iterator<Item = f64>, greatest: bool) -> f64 {
+pub fn best(values: impl Iterator<Item = f64>, greatest: bool) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     if greatest {
@@ -335,6 +380,10 @@ mod tests {
         }
     }
 
+    fn copied(calls: f64, bytes: f64) -> Copied {
+        Copied { calls, bytes }
+    }
+
     #[test]
     fn counts_are_per_request_and_the_best_rounds_count() {
         let rounds = Rounds {
@@ -346,10 +395,14 @@ mod tests {
             times: Vec::new(),
             exact: Some(Exact {
                 functions: vec![("a".to_owned(), 7.0), ("b".to_owned(), 5.5)],
+                copiers: ["a", "b"]
+                    .map(|name| (name.to_owned(), copied(0.5, 30.0)))
+                    .to_vec(),
                 tally: Tally::default(),
             }),
         };
         let result = rounds.sum_up(512);
+        assert_eq!(result.copied, Some(copied(1.0, 60.0)));
         assert_eq!((result.rate, result.requests), (9.0, 100));
         assert_eq!(result.bytes, 4608.0);
         assert_eq!(result.tally.hypercalls, 0.1);

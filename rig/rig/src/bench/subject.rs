@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsStr,
+    fmt::Display,
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -10,8 +11,9 @@ use std::{
 
 use super::{
     measure::Asked,
+    net::iperf::Streams,
     result::{Exact, RateRound, TimeRound},
-    worker::{Answer, Measure},
+    worker::{Answer, Ask, Measure},
 };
 
 /// Why a machine gives no answers.
@@ -56,6 +58,8 @@ pub enum Kind<'a> {
     Card,
     /// One thread, every choice by this seed, and a network card.
     SeededCard(u64),
+    /// A thread for each virtual CPU, and a network card between two Linux network stacks.
+    Stacks,
 }
 
 /// A machine in a process of its own. Dropped, it is ended at once.
@@ -75,7 +79,7 @@ impl Subject {
         };
         let missing = || fail(io::Error::other("it has no pipe"));
         let seed = match kind {
-            Kind::Fast(_) | Kind::Card => String::new(),
+            Kind::Fast(_) | Kind::Card | Kind::Stacks => String::new(),
             Kind::Seeded(seed) | Kind::SeededCard(seed) => seed.to_string(),
         };
         let mut child = Command::new(env::current_exe().map_err(fail)?)
@@ -89,6 +93,7 @@ impl Subject {
                 Kind::Fast(image) => vec![OsStr::new("--image"), image.as_os_str()],
                 Kind::Seeded(_) => vec![OsStr::new("--seed"), OsStr::new(&seed)],
                 Kind::Card => vec![OsStr::new("--nic")],
+                Kind::Stacks => vec![OsStr::new("--stacks")],
                 Kind::SeededCard(_) => {
                     vec![OsStr::new("--nic"), OsStr::new("--seed"), OsStr::new(&seed)]
                 }
@@ -137,14 +142,13 @@ impl Subject {
         serde_json::from_str(&line).map_err(|error| broken(error.into()))
     }
 
-    fn ask(&mut self, row: impl Asked, measure: Measure) -> Result<Answer, SubjectError> {
+    fn ask(&mut self, row: &impl Display, ask: Ask) -> Result<Answer, SubjectError> {
         let broken = |reason| SubjectError::Process {
             drivers: self.drivers.clone(),
             reason,
         };
         if let Some(to) = &mut self.to {
-            let mut line =
-                serde_json::to_string(&row.ask(measure)).map_err(|error| broken(error.into()))?;
+            let mut line = serde_json::to_string(&ask).map_err(|error| broken(error.into()))?;
             line.push('\n');
             // A machine that has ended says how when it is heard.
             let _ = to.write_all(line.as_bytes());
@@ -161,7 +165,7 @@ impl Subject {
 
     /// A round at full speed.
     pub fn rate(&mut self, row: impl Asked, milliseconds: u64) -> Result<RateRound, SubjectError> {
-        match self.ask(row, Measure::Rate(milliseconds))? {
+        match self.ask(&row, row.ask(Measure::Rate(milliseconds)))? {
             Answer::Rate(round) => Ok(round),
             other => Err(self.ended(format!("it said {other:?}"))),
         }
@@ -169,7 +173,7 @@ impl Subject {
 
     /// A round in which drivers and rig are told apart.
     pub fn time(&mut self, row: impl Asked, milliseconds: u64) -> Result<TimeRound, SubjectError> {
-        match self.ask(row, Measure::Time(milliseconds))? {
+        match self.ask(&row, row.ask(Measure::Time(milliseconds)))? {
             Answer::Time(round) => Ok(round),
             other => Err(self.ended(format!("it said {other:?}"))),
         }
@@ -177,8 +181,16 @@ impl Subject {
 
     /// What so many requests take, a request.
     pub fn instructions(&mut self, row: impl Asked, requests: u64) -> Result<Exact, SubjectError> {
-        match self.ask(row, Measure::Instructions(requests))? {
+        match self.ask(&row, row.ask(Measure::Instructions(requests)))? {
             Answer::Instructions(exact) => Ok(exact),
+            other => Err(self.ended(format!("it said {other:?}"))),
+        }
+    }
+
+    /// Bits a second that iperf3 moves.
+    pub fn streams(&mut self, streams: Streams, seconds: u64) -> Result<f64, SubjectError> {
+        match self.ask(&streams, Ask::Streams(streams, seconds))? {
+            Answer::Streams(rate) => Ok(rate),
             other => Err(self.ended(format!("it said {other:?}"))),
         }
     }

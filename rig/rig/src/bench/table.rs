@@ -1,6 +1,6 @@
 //! The tables that a person reads: what those of both benches have in common, and that of `bench disk`.
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use super::{
     options::{Measured, Results},
@@ -92,9 +92,7 @@ pub fn lines<R>(
 ) {
     println!("{first:>10.10} {second:>10}{}", line(&measured.ours));
     if let (Some(path), Some(result)) = (other, &measured.other) {
-        let folder = path.file_name().unwrap_or(path.as_os_str());
-        let folder = folder.to_string_lossy();
-        println!("{folder:>10.10} {:>10}{}", "", line(result));
+        println!("{:>10.10} {:>10}{}", folder(path), "", line(result));
     }
     if let Some(Ratio {
         rate,
@@ -116,6 +114,13 @@ pub fn lines<R>(
             driver_ns.high,
         );
     }
+}
+
+/// The name of another set of drivers.
+pub fn folder(path: &Path) -> Cow<'_, str> {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
 }
 
 fn optional(number: Option<f64>, digits: usize) -> String {

@@ -22,13 +22,14 @@ use xen_model::Counts;
 
 use super::{
     load::{self, LoadError, Until},
-    net,
-    result::{Exact, RateRound, Tally, TimeRound},
+    net::{self, iperf::Streams},
+    result::{Copied, Exact, RateRound, Tally, TimeRound},
     row::{Backend, Row},
 };
 use crate::{
     boot::{self, BootError, Machine, Plan},
     image::{Claim, ClaimError},
+    nic::{Nic, NicError},
     packages::{PackageError, Packages},
     placement,
     platform::step,
@@ -43,6 +44,8 @@ pub enum Ask {
     Disk(Row, Measure),
     /// Of frames through a network card.
     Net(net::row::Row, Measure),
+    /// Of iperf3 through a network card, for so many seconds.
+    Streams(Streams, u64),
 }
 
 /// What is measured.
@@ -67,6 +70,8 @@ pub enum Answer {
     Time(TimeRound),
     /// To [`Measure::Instructions`].
     Instructions(Exact),
+    /// To [`Ask::Streams`]: bits a second.
+    Streams(f64),
     /// It could not be done.
     Failed(String),
 }
@@ -92,6 +97,9 @@ pub struct Worker {
     /// Plugs a network card in, with a queue for each virtual CPU.
     #[arg(long)]
     nic: bool,
+    /// The same, between two Linux network stacks.
+    #[arg(long, conflicts_with = "nic")]
+    stacks: bool,
 }
 
 /// Why a worker ends.
@@ -112,6 +120,9 @@ pub enum WorkerError {
     /// The network card.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The one between Linux network stacks.
+    #[error(transparent)]
+    Nic(#[from] NicError),
     /// What the verifier found.
     #[error("the verifier found: {}", .0.join("; "))]
     Findings(Vec<String>),
@@ -157,6 +168,10 @@ pub fn run(options: &Worker) -> Result<(), WorkerError> {
             true => Some(net::load::Bed::new(&machine, options.cpus)?),
             false => None,
         },
+        stacks: match options.stacks {
+            true => Some(net::iperf::plug(&machine, options.cpus)?),
+            false => None,
+        },
     };
     say(&Answer::Ready)?;
     for line in io::stdin().lock().lines() {
@@ -165,7 +180,10 @@ pub fn run(options: &Worker) -> Result<(), WorkerError> {
             .answer(ask)
             .unwrap_or_else(|error| Answer::Failed(error.to_string())))?;
     }
-    drop(bench);
+    if let Some(mut stacks) = bench.stacks {
+        stacks.unplug(&machine)?;
+    }
+    drop(bench.net);
     let findings = machine.shut_down();
     if findings.is_empty() {
         Ok(())
@@ -185,6 +203,7 @@ struct Bench<'a> {
     machine: &'a Machine,
     disks: Vec<Arc<Disk>>,
     net: Option<net::load::Bed>,
+    stacks: Option<Nic>,
     tsc_khz: f64,
 }
 
@@ -210,6 +229,10 @@ impl Bench<'_> {
                     outcome
                 };
                 self.measure(measure, NET_DEPTH, &load)
+            }
+            Ask::Streams(streams, seconds) => {
+                let nic = self.stacks.as_ref().ok_or(LoadError::NoCard)?;
+                Ok(Answer::Streams(streams.run(nic, seconds)?))
             }
         }
     }
@@ -263,30 +286,32 @@ impl Bench<'_> {
                 let counts = step::stop();
                 let requests = outcome?.requests.max(1) as f64;
                 let tally = tally(&before, &self.totals()).for_each(requests);
-                let mut functions = BTreeMap::new();
-                for count in counts {
-                    *functions.entry(self.function(&count)).or_insert(0) += u64::from(count.times);
-                }
-                let mut functions: Vec<_> = functions
-                    .into_iter()
-                    .map(|(name, times)| (name, times as f64 / requests))
-                    .collect();
-                functions.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-                Answer::Instructions(Exact { functions, tally })
+                Answer::Instructions(self.by_function(&counts, requests, tally))
             }
         })
     }
 
-    /// `xenbus.sys!evtchn::send`
-    fn function(&self, count: &step::Count) -> String {
-        let Some(module) = modules::all().find(|module| module.id == count.module) else {
-            return "?".to_owned();
-        };
-        let address = module.base() as u64 + u64::from(count.rva);
-        let described = module.describe(address);
-        match described.rsplit_once("+0x") {
-            Some((function, _)) => function.to_owned(),
-            None => described,
+    /// What so many requests took, a request.
+    fn by_function(&self, counts: &[step::Count], requests: f64, tally: Tally) -> Exact {
+        let mut sums: BTreeMap<String, (f64, Copied)> = BTreeMap::new();
+        for count in counts {
+            let (times, copied) = sums.entry(function(count)).or_default();
+            *times += f64::from(count.times) / requests;
+            copied.calls += f64::from(count.copies) / requests;
+            copied.bytes += count.copied as f64 / requests;
+        }
+        let copiers = sums.iter().filter(|(_, (_, copied))| copied.calls != 0.0);
+        let mut copiers: Vec<_> = copiers
+            .map(|(name, (_, copied))| (name.clone(), *copied))
+            .collect();
+        copiers.sort_by(|(_, a), (_, b)| b.bytes.total_cmp(&a.bytes));
+        let functions = sums.into_iter().map(|(name, (times, _))| (name, times));
+        let mut functions: Vec<_> = functions.collect();
+        functions.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        Exact {
+            functions,
+            copiers,
+            tally,
         }
     }
 
@@ -318,6 +343,19 @@ impl Bench<'_> {
     }
 }
 
+/// `xenbus.sys!evtchn::send`
+fn function(count: &step::Count) -> String {
+    let Some(module) = modules::all().find(|module| module.id == count.module) else {
+        return "?".to_owned();
+    };
+    let address = module.base() as u64 + u64::from(count.rva);
+    let described = module.describe(address);
+    match described.rsplit_once("+0x") {
+        Some((function, _)) => function.to_owned(),
+        None => described,
+    }
+}
+
 fn tally(before: &Totals, after: &Totals) -> Tally {
     let xen = after.xen - before.xen;
     Tally {
@@ -326,6 +364,8 @@ fn tally(before: &Totals, after: &Totals) -> Tally {
         events: xen.events as f64,
         grants: (xen.maps + xen.unmaps) as f64,
         allocations: after.allocations.wrapping_sub(before.allocations) as f64,
+        backend_copies: xen.copies as f64,
+        backend_copied: xen.copied as f64,
         interrupts: after.interrupts.wrapping_sub(before.interrupts) as f64,
     }
 }

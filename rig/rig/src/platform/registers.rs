@@ -29,6 +29,8 @@ pub const RSP: usize = 4;
 pub const RSI: usize = 6;
 /// See [`RAX`].
 pub const RDI: usize = 7;
+/// See [`RAX`].
+pub const R8: usize = 8;
 
 /// EFLAGS.DF: string instructions go down.
 const DIRECTION: u64 = 1 << 10;

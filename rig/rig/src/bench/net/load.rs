@@ -86,7 +86,7 @@ impl Shared {
             return;
         };
         let frame = self.frame.read().unwrap_or_else(PoisonError::into_inner);
-        let mut packets = Vec::new();
+        let mut packets = Vec::with_capacity(wanted as usize);
         for _ in 0..wanted {
             let order = Ordering::Acquire;
             let less = |budget: u64| budget.checked_sub(1);
@@ -317,6 +317,11 @@ impl Bed {
         }
         if let Until::Time(time) = until {
             wait::pass(time);
+            // Each round has some frames, also where the host did something else all the time.
+            let moved = |goes: bool, count: &AtomicU64| !goes || count.load(Ordering::Acquire) > 0;
+            wait::until(PATIENCE, || {
+                moved(row.way.sends(), &shared.sent) && moved(row.way.receives(), &shared.taken)
+            });
             shared.stop.store(true, Ordering::Release);
         }
         let quiet = wait::until(PATIENCE, || shared.is_quiet());

@@ -1,10 +1,12 @@
 //! `bench net`: what frames cost the drivers, and beside them another set of drivers.
 
+pub mod iperf;
 pub mod load;
 pub mod row;
 mod table;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::{
     BenchError, INSTRUCTIONS, SEED,
@@ -31,6 +33,18 @@ pub struct Net {
     /// Only this number of queues, each with a virtual CPU.
     #[arg(long = "queues", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
     pub queues: Vec<u32>,
+    /// Only what iperf3 makes of the card between two Linux network stacks. Else that comes last, unless a size is chosen.
+    #[arg(long, conflicts_with = "sizes")]
+    pub iperf3: bool,
+}
+
+/// The report.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    frames: Results<Row>,
+    /// TCP by iperf3.
+    iperf3: Vec<iperf::Measured>,
 }
 
 impl Asked for Row {
@@ -61,7 +75,10 @@ pub fn net(net: &Net) -> Result<(), BenchError> {
     let options = &net.options;
     let output = options.output()?;
     let mut results = Results::new(options);
-    let rows = row::rows(&net.queues, &net.ways, &net.sizes);
+    let rows = match net.iperf3 {
+        true => Vec::new(),
+        false => row::rows(&net.queues, &net.ways, &net.sizes),
+    };
     for group in rows.chunk_by(|a, b| a.queues == b.queues) {
         let queues = group[0].queues;
         let start = |drivers| Subject::start(drivers, &options.ours, queues, Kind::Card);
@@ -77,8 +94,25 @@ pub fn net(net: &Net) -> Result<(), BenchError> {
             subject.end()?;
         }
     }
-    println!("{INSTRUCTIONS}");
-    println!("a large frame counts as one; both: frames of both ways together");
-    mean(&results);
-    output.write(&results)
+    if !rows.is_empty() {
+        println!("{INSTRUCTIONS}");
+        println!(
+            "copies: calls of memcpy and memmove by the drivers, and their bytes; by be: copies that the backend makes \
+             from or to the guest's pages\na large frame counts as one; both: frames of both ways together"
+        );
+        mean(&results);
+    }
+    let iperf3 = match iperf::missing() {
+        _ if !net.sizes.is_empty() => Vec::new(),
+        Some(reason) if net.iperf3 => return Err(BenchError::Iperf(reason)),
+        Some(reason) => {
+            println!("\niperf3: skipped: {reason}");
+            Vec::new()
+        }
+        None => iperf::run(options, &net.queues, &net.ways)?,
+    };
+    output.write(&Report {
+        frames: results,
+        iperf3,
+    })
 }

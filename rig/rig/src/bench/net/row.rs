@@ -77,14 +77,21 @@ impl fmt::Display for Row {
     }
 }
 
+/// Numbers of queues that are measured.
+pub const QUEUES: &[u32] = &[1, 2];
+/// Ways that are.
+pub const WAYS: &[Way] = &[Way::Send, Way::Receive, Way::Both];
+
+/// What a user chose of an axis: all of it if that is nothing.
+pub fn axis<'a, T>(wanted: &'a [T], all: &'a [T]) -> &'a [T] {
+    if wanted.is_empty() { all } else { wanted }
+}
+
 /// The rows that are wanted, those of one machine together; an empty list stands for the whole axis.
 pub fn rows(queues: &[u32], ways: &[Way], sizes: &[Size]) -> Vec<Row> {
-    fn axis<'a, T>(wanted: &'a [T], all: &'a [T]) -> &'a [T] {
-        if wanted.is_empty() { all } else { wanted }
-    }
     let mut rows = Vec::new();
-    for &queues in axis(queues, &[1, 2]) {
-        for &way in axis(ways, &[Way::Send, Way::Receive, Way::Both]) {
+    for &queues in axis(queues, QUEUES) {
+        for &way in axis(ways, WAYS) {
             for &size in axis(sizes, &[Size::Small, Size::Usual, Size::Jumbo, Size::Large]) {
                 rows.push(Row { queues, way, size });
             }

@@ -15,18 +15,21 @@ use super::{
 pub fn head(queues: u32) {
     println!("\n{queues} queue{}", if queues == 1 { "" } else { "s" });
     println!(
-        "{:21}{:>11} {:>8} | {:>23} {:>8} {:>6} | {:>41}",
-        "", "", "", "in drivers, per frame", "in rig", "", "per frame"
+        "{:21}{:>11} {:>8} | {:>23} {:>8} {:>6} | {:>41} | {:>21}",
+        "", "", "", "in drivers, per frame", "in rig", "", "per frame", "copies, per frame"
     );
     println!(
-        "{} {:>6} {:>6} {:>6} {:>6} {:>7} {:>5}",
+        "{} {:>6} {:>6} {:>6} {:>6} {:>7} {:>5} | {:>6} {:>7} {:>6}",
         heads(["way", "size", "frames/s", "Gbit/s"]),
         "hyperc",
         "sends",
         "events",
         "interr",
         "grants",
-        "pool"
+        "pool",
+        "calls",
+        "bytes",
+        "by be"
     );
 }
 
@@ -37,8 +40,9 @@ pub fn row(measured: &Measured<Row>, other: Option<&Path>) {
     lines(names, measured, other, |result| {
         let gbit = result.bytes * 8.0 / 1e9;
         let tally = &result.tally;
+        let copied = result.copied.unwrap_or_default();
         format!(
-            "{} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>7.1} {:>5.2}",
+            "{} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>7.1} {:>5.2} | {:>6.1} {:>7.0} {:>6.1}",
             figures(result, &format!("{gbit:.2}")),
             tally.hypercalls,
             tally.sends,
@@ -46,6 +50,9 @@ pub fn row(measured: &Measured<Row>, other: Option<&Path>) {
             tally.interrupts,
             tally.grants,
             tally.allocations,
+            copied.calls,
+            copied.bytes,
+            tally.backend_copies,
         )
     });
 }
