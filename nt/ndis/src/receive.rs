@@ -235,6 +235,11 @@ impl ReceiveChain {
 
     /// Gives all to NDIS; they come back by [`Miniport::returned`](crate::Miniport::returned). DISPATCH_LEVEL, no lock
     /// held.
+    ///
+    /// Neither NDIS_RECEIVE_FLAGS_PERFECT_FILTERED nor _SINGLE_QUEUE is said. The first promises that every frame is one
+    /// of the packet filter's and the multicast list's, so that NDIS does not look itself: frames may be under way
+    /// while either changes, and a provider of the VIF interface may pass more groups than the list has. The second
+    /// is about queues of virtual machines (Learn, "VMQ Receive Path"), which there are none of here.
     pub fn indicate(self, adapter: Adapter) {
         let (first, count) = (self.first, self.count);
         core::mem::forget(self);

@@ -61,7 +61,9 @@ impl Version {
             NDIS_RECEIVE_SCALE_CAPABILITIES_REVISION_3,
             NDIS_SIZEOF_RECEIVE_SCALE_CAPABILITIES_REVISION_3,
         );
-        if runtime < NDIS_RUNTIME_VERSION_685 {
+        // From 6.83 on there is UDP segmentation (Learn, "UDP Segmentation Offload (USO)": Windows 10, version 2004;
+        // nbluso.h: NDIS_SUPPORT_NDIS683).
+        if runtime < NDIS_RUNTIME_VERSION_683 {
             return Version {
                 reported: (6, 60),
                 characteristics: Revision::new(
@@ -113,11 +115,17 @@ mod tests {
     }
 
     #[test]
+    fn the_first_version_with_udp_segmentation_is_reported() {
+        let version = Version::of(NDIS_RUNTIME_VERSION_683);
+        assert_eq!((version.reported, version.offload.number), ((6, 83), 6));
+    }
+
+    #[test]
     fn revisions_belong_to_the_version_reported() {
         let old = Version::of(NDIS_RUNTIME_VERSION_650);
         assert_eq!(old.reported, (6, 30));
         assert_eq!((old.offload.number, old.scale.number), (3, 2));
-        let middle = Version::of(NDIS_RUNTIME_VERSION_683);
+        let middle = Version::of(NDIS_RUNTIME_VERSION_683 - 1);
         assert_eq!(middle.reported, (6, 60));
         assert_eq!((middle.offload.number, middle.scale.number), (4, 3));
         assert_eq!(middle.characteristics, Revision::new(2, 152));
