@@ -204,9 +204,11 @@ impl Miniport for Adapter {
         self.life.wait_for_holders();
     }
 
+    /// Nothing is waited for: those above are not asked for the frames that they keep.
     fn shutdown(&self, crash: bool) {
         if !crash {
-            self.disable();
+            self.sender.close();
+            self.receiver.close(&self.vif);
         }
     }
 

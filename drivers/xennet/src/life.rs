@@ -1,7 +1,7 @@
 //! Whether frames flow, and one change of that at a time.
 //!
-//! Restart, pause, surprise removal and shutdown may each want it changed, the last two in any state. Who is first
-//! changes it; the others wait, and find it done.
+//! Restart, pause and surprise removal may each want it changed, the last in any state. Who is first changes it; the
+//! others wait, and find it done. A shutdown only stops the frames, and leaves the rest to the pause that follows.
 
 use crate::adapter::Adapter;
 use crate::presence::Presence;

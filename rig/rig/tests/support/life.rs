@@ -43,8 +43,9 @@ pub fn suspend(machine: &Machine, how: Resume) -> Result<(), String> {
 
 /// Takes the machine to a system power state and back.
 pub fn sleep(state: i32) -> Result<(), String> {
-    // PowerActionSleep and PowerSystemWorking.
-    for (state, action) in [(state, 2), (1, 0)] {
+    // PowerActionSleep, or PowerActionShutdown from PowerSystemShutdown on; PowerSystemWorking.
+    let action = if state < 6 { 2 } else { 4 };
+    for (state, action) in [(state, action), (1, 0)] {
         let (sender, receiver) = mpsc::channel();
         nt_host::ke::thread::run(0, move || {
             // The receiver may have given up.

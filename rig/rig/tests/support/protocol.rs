@@ -145,6 +145,11 @@ impl Client {
         }
     }
 
+    /// Frames that have come and were not taken.
+    pub fn received(&self) -> usize {
+        self.above.seen().received.len()
+    }
+
     /// Waits for so many frames, and takes them.
     pub fn wait_for(&self, count: usize) -> Result<Vec<Received>, String> {
         until("all frames arrive", || {
