@@ -77,11 +77,18 @@ pub struct Package {
     /// Models for this machine, in order.
     pub models: Vec<Model>,
     inf: Inf,
+    /// The build of Windows that decorations are held against.
+    build: u32,
 }
 
 impl Package {
     /// Reads an INF file and checks every model's installation, so that a fault shows here.
     pub fn read(name: &str, bytes: &[u8]) -> Result<Self, InfError> {
+        Self::read_on(OS_BUILD, name, bytes)
+    }
+
+    /// The same as on another build of Windows 10.0.
+    pub fn read_on(build: u32, name: &str, bytes: &[u8]) -> Result<Self, InfError> {
         let inf = Inf::parse(bytes)?;
         let version = inf
             .section("Version")
@@ -127,6 +134,7 @@ impl Package {
             class_registry,
             models: Vec::new(),
             inf,
+            build,
         };
         package.models = package.read_models()?;
         for model in &package.models {
@@ -198,7 +206,10 @@ impl Package {
             let best = decorations
                 .iter()
                 .filter(|decoration| !decoration.is_empty())
-                .filter_map(|decoration| Some((rank(decoration)?, format!("{base}.{decoration}"))))
+                .filter_map(|decoration| {
+                    let rank = rank(decoration, self.build)?;
+                    Some((rank, format!("{base}.{decoration}")))
+                })
                 .max_by_key(|(rank, _)| *rank);
             let name = match best {
                 Some((_, name)) => name,
@@ -244,7 +255,7 @@ impl Package {
                 _ if !same => None,
                 None if tail.is_empty() => Some(Rank::default()),
                 None => None,
-                Some(decoration) => rank(decoration),
+                Some(decoration) => rank(decoration, self.build),
             }
         };
         let ranked = self
@@ -332,8 +343,9 @@ struct Rank {
     decorated: bool,
 }
 
-/// The rank of `NTamd64.10.0...14393`; none when it is for another machine or newer system, or no decoration.
-fn rank(decoration: &str) -> Option<Rank> {
+/// The rank of `NTamd64.10.0...14393` on a build of Windows; none when it is for another machine or newer system, or no
+/// decoration.
+fn rank(decoration: &str, os_build: u32) -> Option<Rank> {
     let mut parts = decoration.split('.');
     let first = parts.next()?;
     let (nt, architecture) = first.split_at_checked(2)?;
@@ -350,7 +362,7 @@ fn rank(decoration: &str) -> Option<Rank> {
     let (product, suite, build) = (part()?, part()?, part()?);
     // Product type 1 is a workstation, 3 a server; a suite mask would need a machine that has one.
     let fits =
-        version <= OS && build <= OS_BUILD && product <= 1 && suite == 0 && parts.next().is_none();
+        version <= OS && build <= os_build && product <= 1 && suite == 0 && parts.next().is_none();
     fits.then_some(Rank {
         version,
         build,
@@ -375,7 +387,9 @@ fn is_guid(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::addreg::RegOp;
     use super::*;
+    use crate::cm::Value;
 
     const GOOD: &str = r#"
 [Version]
@@ -498,12 +512,53 @@ Old="Old"
 
     #[test]
     fn decorations_rank_by_how_much_they_say() {
-        assert!(rank("NTamd64") > rank("NT"));
-        assert!(rank("NTamd64.10.0") > rank("NTamd64.6.1"));
-        assert!(rank("NTamd64.10.0...14393") > rank("NTamd64.10.0"));
-        assert!(rank("NTarm64").is_none());
-        assert!(rank("NTamd64.10.0...22000").is_none());
-        assert!(rank("HW").is_none());
+        assert!(rank("NTamd64", OS_BUILD) > rank("NT", OS_BUILD));
+        assert!(rank("NTamd64.10.0", OS_BUILD) > rank("NTamd64.6.1", OS_BUILD));
+        assert!(rank("NTamd64.10.0...14393", OS_BUILD) > rank("NTamd64.10.0", OS_BUILD));
+        assert!(rank("NTarm64", OS_BUILD).is_none());
+        assert!(rank("NTamd64.10.0...22000", OS_BUILD).is_none());
+        assert!(rank("HW", OS_BUILD).is_none());
+    }
+
+    #[test]
+    fn network_packages_install_the_same_on_old_and_new_builds() {
+        const NEW_BUILD: u32 = 25398;
+        for template in [
+            include_str!("../../../../drivers/xennet/xennet.inf"),
+            include_str!("../../../../drivers/xenvif/xenvif.inf"),
+        ] {
+            let text = template.replace("@INF_ARCH@", "amd64").replace('@', "");
+            let packages = [OS_BUILD, NEW_BUILD]
+                .map(|build| Package::read_on(build, "x.inf", text.as_bytes()));
+            let [old, new] = packages.map(Result::unwrap);
+            let all = |package: &Package| {
+                let models = package.models.iter();
+                let models = models.map(|model| (model.description.clone(), model.ids.clone()));
+                models.collect::<Vec<_>>()
+            };
+            assert_eq!(all(&old), all(&new));
+            let installs = [&old, &new].map(|package| package.install(&package.models[0]).unwrap());
+            let [old, new] = &installs;
+            assert_ne!(old.section, new.section);
+            assert_eq!(
+                (&old.files, &old.registry, &old.hardware, old.feature_score),
+                (&new.files, &new.registry, &new.hardware, new.feature_score)
+            );
+            let services = installs.each_ref().map(|install| {
+                let mut service = install.services[0].clone();
+                service.registry.retain(|change| change.name != "BootFlags");
+                (install.services.len(), service)
+            });
+            assert_eq!(services[0], services[1]);
+            for install in &installs {
+                let registry = &install.services[0].registry;
+                let flags = registry.iter().filter(|change| change.name == "BootFlags");
+                let flags: Vec<_> = flags.map(|change| &change.op).collect();
+                assert!(
+                    matches!(flags[..], [RegOp::Set(value) | RegOp::SetNew(value)] if *value == Value::dword(0x81))
+                );
+            }
+        }
     }
 
     /// Any text may be wrong, but never more than an error.

@@ -4,8 +4,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::addreg::{self, RegChange};
+use super::addreg::{self, RegChange, RegOp, Root};
 use super::{Inf, InfError, Section, number};
+use crate::cm::Value;
 
 /// setupapi.h: SPSVCINST_ASSOCSERVICE, the service is the function driver of the device.
 const ASSOCSERVICE: u32 = 0x2;
@@ -80,6 +81,16 @@ fn service(inf: &Inf, name: &str, flags: u32, section: &Section) -> Result<Servi
                 format!("ServiceBinary {binary:?} is not %directory%\\file"),
             )
         })?;
+    let mut registry = addreg::changes(inf, section)?;
+    if let Some(flags) = text("BootFlags")? {
+        registry.push(RegChange {
+            root: Root::Relative,
+            key: String::new(),
+            name: "BootFlags".into(),
+            op: RegOp::Set(Value::dword(number(&flags, section.number)?)),
+            line: section.number,
+        });
+    }
     Ok(Service {
         name: name.into(),
         associated: flags & ASSOCSERVICE != 0,
@@ -90,7 +101,7 @@ fn service(inf: &Inf, name: &str, flags: u32, section: &Section) -> Result<Servi
         file: file.into(),
         group: text("LoadOrderGroup")?,
         display_name: text("DisplayName")?,
-        registry: addreg::changes(inf, section)?,
+        registry,
     })
 }
 
