@@ -1,10 +1,12 @@
 //! What the class installer of network adapters writes when a device gets its driver: a name of its own, the defaults of
-//! its keywords, and the connection that people see.
+//! its keywords, before them what the user chose, and the connection that people see.
 
 use alloc::format;
 use alloc::string::String;
 
 use nt_host::cm::{self, CONTROL_SET, Value};
+
+use crate::keyword;
 
 /// The setup class of network adapters (devguid.h: GUID_DEVCLASS_NET).
 const CLASS: &str = "{4d36e972-e325-11ce-bfc1-08002be10318}";
@@ -20,6 +22,7 @@ pub fn adapter(software_key: &str, instance: &str) -> String {
             name
         }
     };
+    keyword::write_chosen(software_key);
     let parameters = format!("{software_key}\\Ndi\\params");
     for keyword in cm::children(&parameters) {
         let default = cm::read(&format!("{parameters}\\{keyword}"), "default");

@@ -9,7 +9,7 @@ use crate::{
     bench::{self, worker::Worker},
     faults::{Faults, name::Fault},
     nbd::Address,
-    nic::show::Feature,
+    nic::{Setting, show::Feature},
     scenario::{Scenario, explore::Explore},
 };
 
@@ -157,6 +157,9 @@ pub struct Run {
     /// What the card's backend does not offer; may be given several times.
     #[arg(long, value_name = "FEATURE", conflicts_with = "seed")]
     pub without: Vec<Feature>,
+    /// An advanced setting of the card's, by the keyword of its INF; may be given several times.
+    #[arg(long = "set", value_name = "KEYWORD=VALUE", conflicts_with = "seed")]
+    pub settings: Vec<Setting>,
     /// Pause, replug and migrate so many times while the card is used.
     #[arg(long, value_name = "N", requires = "nic", default_value_t = 0)]
     pub rounds: u32,

@@ -23,7 +23,8 @@ use nics::serve;
 use rig::boot::Machine;
 use rig::nic::ends::End;
 use rig::nic::probe::{self, Until};
-use rig::nic::{Nic, NicError, Options};
+use rig::nic::totals::Work;
+use rig::nic::{Nic, NicError, Options, datagrams};
 use rig::vif::client::VifClient;
 use rig::vif::driver;
 use support::check;
@@ -116,22 +117,31 @@ fn without_ndis(machine: &Machine) -> Result<(), String> {
     }
 }
 
-/// Two stacks over xennet.sys and xenvif.sys, with the backend's `offer`.
-fn whole(machine: &Machine, offer: Offer, mtu: Option<u32>) -> Result<(), String> {
+/// A card between two stacks; `None`, and it is said, where there can be none.
+fn plug(machine: &Machine, offer: Offer, mtu: Option<u32>) -> Result<Option<Nic>, String> {
     let options = Options {
         offer,
         mtu,
         cpus: 2,
         captures: None,
+        settings: Vec::new(),
     };
-    let mut nic = match Nic::plug(machine, &options) {
+    match Nic::plug(machine, &options) {
         Err(NicError::Net(error)) => {
             eprintln!("SKIPPED: {error}");
-            return Ok(());
+            Ok(None)
         }
-        plugged => plugged.map_err(|error| error.to_string())?,
+        plugged => plugged.map(Some).map_err(|error| error.to_string()),
+    }
+}
+
+/// Two stacks over xennet.sys and xenvif.sys, with the backend's `offer`.
+fn whole(machine: &Machine, offer: Offer, mtu: Option<u32>) -> Result<(), String> {
+    let Some(mut nic) = plug(machine, offer, mtu)? else {
+        return Ok(());
     };
-    let talked = talk(machine, nic.windows(), nic.peer());
+    let talked = talk(machine, nic.windows(), nic.peer())
+        .and_then(|()| if offer.control { hashed(&nic) } else { Ok(()) });
     let (totals, traffic) = (nic.totals(), nic.traffic());
     let unplugged = nic.unplug(machine).map_err(|error| error.to_string());
     talked.map_err(|why| format!("{why}; {totals:?}, {traffic:?}"))?;
@@ -140,6 +150,61 @@ fn whole(machine: &Machine, offer: Offer, mtu: Option<u32>) -> Result<(), String
         true => Ok(()),
         false => Err(format!("the queues carried {traffic:?}; {totals:?}")),
     }
+}
+
+/// After a migration frames have hashes as before, and are on the processors that the table has for them.
+fn hashed(nic: &Nic) -> Result<(), String> {
+    let before = nic.totals();
+    for address in nic.windows().addresses() {
+        let until = Until::Bytes(1 << 20);
+        probe::transfer(nic.peer(), nic.windows(), address, until, true)
+            .map_err(|error| error.to_string())?;
+    }
+    let after = nic.totals();
+    let hashes = after.works.of(Work::Hash) - before.works.of(Work::Hash);
+    let astray = after.astray - before.astray;
+    match hashes > 0 && astray == 0 {
+        true => Ok(()),
+        false => Err(format!("{hashes} frames with hashes, {astray} astray")),
+    }
+}
+
+/// Whether Linux leaves large datagrams to a TAP device: since 6.2.
+fn linux_leaves_datagrams() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release
+        .split('.')
+        .map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(2))
+}
+
+/// Large datagrams go to the card as they are and arrive in pieces; with its settings off, Linux cuts them before.
+fn large_datagrams(machine: &Machine) -> Result<(), String> {
+    let Some(mut nic) = plug(machine, Offer::default(), None)? else {
+        return Ok(());
+    };
+    let text = |error: NicError| error.to_string();
+    for is_on in [true, false] {
+        for address in nic.peer().addresses() {
+            for shape in [(40_000, 1400), (60_000, 1000), (1500, 1400)] {
+                let (windows, peer) = (nic.windows(), nic.peer());
+                datagrams::send(windows, peer, address, shape, 3)
+                    .map_err(|error| format!("{shape:?} to {address}: {error}"))?;
+            }
+        }
+        let totals = nic.unplug(machine).map_err(text)?;
+        let used = [Work::Uso4, Work::Uso6].map(|work| totals.works.of(work) > 0);
+        if used != [is_on && linux_leaves_datagrams(); 2] {
+            return Err(format!("offered: {is_on}; {totals:?}"));
+        }
+        if is_on {
+            for keyword in ["*UsoIPv4", "*UsoIPv6"] {
+                ndis_host::set_keyword(keyword, "0");
+            }
+            nic.replug(machine).map_err(text)?;
+        }
+    }
+    Ok(())
 }
 
 /// What any two stacks can do with each other, before and after a migration.
@@ -175,6 +240,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
     match name {
         "nic-without-ndis" => without_ndis(&machine)?,
         "nic-whole" => whole(&machine, Offer::default(), None)?,
+        "nic-datagrams" => large_datagrams(&machine)?,
         "nic-jumbo" => whole(&machine, Offer::default(), Some(9000))?,
         "nic-plain-backend" => whole(&machine, Offer::bare(), None)?,
         _ => return Err(format!("no case {name}")),
@@ -197,6 +263,11 @@ fn two_stacks_talk_through_the_bus_driver_alone() {
 #[test]
 fn two_stacks_talk_through_both_drivers() {
     check("nic-whole");
+}
+
+#[test]
+fn large_datagrams_are_cut_by_the_card() {
+    check("nic-datagrams");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 
 use crate::sync::Mutex;
 use name::Name;
-use tree::Tree;
+use tree::{Key, Tree};
 pub use value::Value;
 
 /// `HKLM\SYSTEM\CurrentControlSet` in the kernel's spelling.
@@ -86,13 +86,25 @@ pub fn delete_all(path: &str) {
 
 /// The names of a key's sub-keys in order; none if the key does not exist.
 pub fn children(path: &str) -> Vec<String> {
+    names(path, |key| {
+        key.children().map(|(name, _)| format!("{name}")).collect()
+    })
+}
+
+/// The names of a key's values; none if the key does not exist.
+pub fn value_names(path: &str) -> Vec<String> {
+    names(path, |key| {
+        let values = key.values().iter();
+        values.map(|(name, _)| format!("{name}")).collect()
+    })
+}
+
+fn names(path: &str, of: impl FnOnce(&Key) -> Vec<String>) -> Vec<String> {
     with(|tree| {
         let key = tree
             .open(tree.root(), &units(path))
             .and_then(|id| tree.key(id));
-        key.map_or(Vec::new(), |key| {
-            key.children().map(|(name, _)| format!("{name}")).collect()
-        })
+        key.map_or(Vec::new(), of)
     })
 }
 

@@ -6,29 +6,35 @@
 //! ```
 
 pub mod capture;
+pub mod datagrams;
 pub mod ends;
+mod keeper;
 pub mod offload;
 pub mod probe;
 pub mod rounds;
+mod rss;
 pub mod show;
 pub mod stack;
+pub mod totals;
 
 use std::{
     io,
     path::{Path, PathBuf},
+    str::FromStr,
     sync::Arc,
     time::Duration,
 };
 
 use backends::net::{Netback, Nics, Offer, TapWire, Traffic, Witness};
-use ndis_host::{Adapter, State};
+use ndis_host::{Adapter, Keyword, State, Values};
 use xen_model::toolstack::VifSpec;
 
 use crate::{boot::Machine, port_nic, wait};
 use capture::Capture;
 use ends::End;
-use stack::{Stack, StackError, Totals};
+use stack::{Stack, StackError};
 use tap::NetError;
+use totals::Totals;
 
 /// The interface's number.
 const DEVID: u32 = 0;
@@ -46,6 +52,31 @@ pub struct Options {
     pub cpus: u32,
     /// A folder for captures of what passes both ends.
     pub captures: Option<PathBuf>,
+    /// The adapter's advanced settings that shall not have their defaults.
+    pub settings: Vec<Setting>,
+}
+
+/// A value for a keyword of the adapter's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// `*LSOV2IPv4`, in whatever case.
+    pub keyword: String,
+    /// `0`.
+    pub value: String,
+}
+
+impl FromStr for Setting {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((keyword, value)) if !keyword.is_empty() => Ok(Self {
+                keyword: keyword.to_owned(),
+                value: value.to_owned(),
+            }),
+            _ => Err("a setting is KEYWORD=VALUE"),
+        }
+    }
 }
 
 /// Why there is no card, or it ended badly.
@@ -68,6 +99,25 @@ pub enum NicError {
     /// The protocol.
     #[error(transparent)]
     Stack(#[from] StackError),
+    /// The memory of frames was used again before they were given back.
+    #[error("{0} received frames changed while they were kept")]
+    Altered(u64),
+    /// The adapter has no such setting.
+    #[error("there is no setting {keyword}; there are {}", known.join(", "))]
+    Keyword {
+        /// Which.
+        keyword: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// It does not take the value.
+    #[error("the setting {} takes {values}, not {:?}", setting.keyword, setting.value)]
+    Value {
+        /// What was wanted.
+        setting: Setting,
+        /// What it takes.
+        values: Values,
+    },
     /// The drivers.
     #[error("{what} within {} s{states}", PATIENCE.as_secs())]
     Drivers {
@@ -102,6 +152,9 @@ impl Nic {
             None => None,
             Some(folder) => Some([open(folder, "windows")?, open(folder, "peer")?]),
         };
+        for setting in &options.settings {
+            ndis_host::set_keyword(&setting.keyword, &setting.value);
+        }
         let dom0 = machine.dom0();
         let (driver, nics) = Netback::new();
         nics.offer(options.offer);
@@ -117,6 +170,10 @@ impl Nic {
         dom0.add_driver(Box::new(driver));
         dom0.attach_vif(spec(options));
         let adapter = wait_for_adapter(machine)?;
+        let known = adapter.keywords();
+        for setting in &options.settings {
+            demand(&known, setting)?;
+        }
         let info = adapter.info();
         let windows = End::windows(info.mac, info.mtu)?;
         let mut nic = Self {
@@ -180,6 +237,9 @@ impl Nic {
             Some(stack) => stack.close()?,
             None => Totals::default(),
         };
+        if totals.altered > 0 {
+            return Err(NicError::Altered(totals.altered));
+        }
         let dom0 = machine.dom0();
         dom0.detach_vif(DEVID);
         // Not before the backend has closed: the frontend would be surprised.
@@ -209,6 +269,22 @@ fn spec(options: &Options) -> VifSpec {
 fn open(folder: &Path, name: &str) -> Result<Capture, NicError> {
     let path = folder.join(format!("nic-{name}.pcap"));
     Capture::new(&path).map_err(|reason| NicError::File { path, reason })
+}
+
+/// Whether the adapter's property page would have taken a setting.
+fn demand(known: &[Keyword], setting: &Setting) -> Result<(), NicError> {
+    let same = |it: &&Keyword| it.name.eq_ignore_ascii_case(&setting.keyword);
+    match known.iter().find(same) {
+        None => Err(NicError::Keyword {
+            keyword: setting.keyword.clone(),
+            known: known.iter().map(|it| it.name.clone()).collect(),
+        }),
+        Some(keyword) if keyword.takes(&setting.value) => Ok(()),
+        Some(keyword) => Err(NicError::Value {
+            setting: setting.clone(),
+            values: keyword.values.clone(),
+        }),
+    }
 }
 
 fn wait_for_adapter(machine: &Machine) -> Result<&'static Adapter, NicError> {

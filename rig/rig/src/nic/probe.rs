@@ -169,7 +169,7 @@ pub fn transfer(
 }
 
 /// The byte at a place of a stream: no two parts of it are alike for long.
-fn pattern(at: u64, bytes: &mut [u8]) {
+pub(super) fn pattern(at: u64, bytes: &mut [u8]) {
     for (index, byte) in bytes.iter_mut().enumerate() {
         // Fibonacci hashing: the top bits of multiples of 2^64 divided by the golden ratio.
         let hash = (at + index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);

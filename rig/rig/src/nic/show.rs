@@ -12,7 +12,7 @@ use backends::net::Offer;
 use clap::ValueEnum;
 
 use super::{
-    Nic, NicError, Options,
+    Nic, NicError, Options, datagrams,
     probe::{self, Moved, Until},
     rounds,
 };
@@ -29,6 +29,10 @@ const FOLDER: &str = "out/run";
 const PINGS: [usize; 4] = [0, 56, 9000, 65_507];
 /// Bytes that are sent each way and compared.
 const COMPARED: u64 = 16 << 20;
+/// What an application gives UDP at a time, and bytes of a datagram's data.
+const UDP: (usize, u16) = (40_000, 1400);
+/// How often.
+const UDP_TIMES: u32 = 20;
 /// How long throughput is measured, each way.
 const MEASURED: Duration = Duration::from_secs(1);
 /// What the lines begin with.
@@ -99,6 +103,7 @@ pub fn options(run: &Run) -> Options {
         mtu: run.mtu,
         cpus: run.cpus,
         captures: Some(FOLDER.into()),
+        settings: run.settings.clone(),
     }
 }
 
@@ -149,6 +154,17 @@ pub fn demonstrate(nic: &Nic, report: &mut Report) -> Result<(), ShowError> {
                 None,
             );
         }
+    }
+    for (index, version) in ["IPv4", "IPv6"].into_iter().enumerate() {
+        let address = nic.peer().addresses()[index];
+        let what = || format!("UDP to {address}");
+        let sent = datagrams::send(nic.windows(), nic.peer(), address, UDP, UDP_TIMES);
+        let datagrams = sent.map_err(stacks(what))?;
+        let line = format!(
+            "UDP over {version}, in pieces of {} bytes: {datagrams} datagrams of {}, every byte as it was sent",
+            UDP.0, UDP.1
+        );
+        say(report, line, None);
     }
     if let Some([windows, peer]) = nic.finish_captures() {
         let line = format!(
@@ -276,12 +292,22 @@ fn account(nic: &Nic, report: &mut Report) {
     let line = format!(
         "sent {} frames ({} large, {} with checksums to be made), received {} ({} coalesced, {} vouched for), wrong {}",
         totals.sent,
-        totals.large,
-        totals.checksums,
+        totals.large(),
+        totals.checksums(),
         totals.received,
-        totals.coalesced,
-        totals.vouched,
+        totals.coalesced(),
+        totals.vouched(),
         totals.bad,
+    );
+    say(report, line, None);
+    say(report, format!("offloads used: {}", totals.works), None);
+    let by_cpu = totals.by_cpu.iter().enumerate();
+    let by_cpu = by_cpu.map(|(cpu, frames)| format!("cpu {cpu}: {frames} received"));
+    let line = format!(
+        "{}; {} not where their hash says; {} kept beyond their indication",
+        by_cpu.collect::<Vec<_>>().join("; "),
+        totals.astray,
+        totals.kept
     );
     say(report, line, None);
     let queues = nic.traffic();

@@ -6,14 +6,14 @@
 //!   TAP ◀── write, on a virtual CPU ◀── Protocol::receive ◀── miniport
 //! ```
 //! The sender has so many frames under way and no more; the others wait in the device. A received frame is written
-//! before its indication ends, and never kept.
+//! before its indication ends; some are kept for longer, as TCP/IP does (`keeper`).
 
 use std::{
     io,
     os::fd::OwnedFd,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -25,7 +25,7 @@ use ndis_host::{
 };
 use nt_sys::ndis::{
     NDIS_PACKET_TYPE_ALL_MULTICAST, NDIS_PACKET_TYPE_BROADCAST, NDIS_PACKET_TYPE_DIRECTED,
-    NDIS_STATUS_TASK_OFFLOAD_CURRENT_CONFIG,
+    NDIS_STATUS_TASK_OFFLOAD_CURRENT_CONFIG, OID_GEN_VLAN_ID,
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tap::Tap;
@@ -33,7 +33,10 @@ use tap::Tap;
 use super::{
     capture::Capture,
     ends::End,
+    keeper::Keeper,
     offload::{self, Able, Asked, Found, HEAD},
+    rss::Scaling,
+    totals::{Counting, Totals, Work, count},
 };
 use crate::port_nic;
 
@@ -51,49 +54,6 @@ const PIECES: usize = 24;
 const FILTER: u32 =
     NDIS_PACKET_TYPE_DIRECTED | NDIS_PACKET_TYPE_ALL_MULTICAST | NDIS_PACKET_TYPE_BROADCAST;
 
-/// What went through, and what did not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Totals {
-    /// Frames that the adapter took and sent.
-    pub sent: u64,
-    /// Of those that Linux sent, large ones.
-    pub large: u64,
-    /// Of those that Linux sent, ones whose checksum the adapter was asked for.
-    pub checksums: u64,
-    /// Frames that came back with another status: the adapter was pausing, or has gone.
-    pub refused: u64,
-    /// That status, of the last one (NDIS_STATUS).
-    pub refusal: i32,
-    /// Frames that were made before an offload was switched off.
-    pub late: u64,
-    /// Frames that came from the adapter.
-    pub received: u64,
-    /// Of these, units of coalesced segments.
-    pub coalesced: u64,
-    /// Of these, such with a checksum that the adapter vouched for.
-    pub vouched: u64,
-    /// Frames that the adapter or Linux found wrong.
-    pub bad: u64,
-}
-
-#[derive(Default)]
-struct Counting {
-    sent: AtomicU64,
-    large: AtomicU64,
-    checksums: AtomicU64,
-    refused: AtomicU64,
-    refusal: AtomicI32,
-    late: AtomicU64,
-    received: AtomicU64,
-    coalesced: AtomicU64,
-    vouched: AtomicU64,
-    bad: AtomicU64,
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
 struct Shared {
     end: End,
     tap: Arc<Tap>,
@@ -110,11 +70,21 @@ struct Shared {
     /// Wakes the sender when it waits for Linux.
     bell: OwnedFd,
     counting: Counting,
+    keeper: Keeper,
+    scaling: OnceLock<Scaling>,
+    /// The VLAN that the adapter is in; 0 for none.
+    vlan: OnceLock<u16>,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, ()> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps no frame any more.
+    fn put_back(&self) {
+        let altered = self.keeper.close();
+        self.counting.altered.fetch_add(altered, Ordering::Relaxed);
     }
 
     fn wake(&self) {
@@ -141,6 +111,9 @@ pub enum StackError {
     /// The adapter refused what TCP/IP asks of it.
     #[error("the adapter refused its packet filter with status {0:#x}")]
     Refused(i32),
+    /// The adapter does not spread what it receives.
+    #[error("the adapter refused receive side scaling with status {0:#x}")]
+    Unscaled(i32),
     /// Linux.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -173,11 +146,22 @@ impl Stack {
             bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                 .map_err(io::Error::from)?,
             counting: Counting::default(),
+            keeper: Keeper::default(),
+            scaling: OnceLock::new(),
+            vlan: OnceLock::new(),
         });
         let protocol = Upper(Arc::downgrade(&shared));
         let binding = adapter.open(Arc::new(protocol));
         let binding = Arc::new(binding.map_err(|_| StackError::Taken)?);
         port_nic::bring_up(&binding, FILTER).map_err(StackError::Refused)?;
+        let scaling = Scaling::set(adapter, cpus).map_err(StackError::Unscaled)?;
+        // Neither was set before.
+        let _ = shared.scaling.set(scaling);
+        if let Ok(bytes) = port_nic::query(adapter, OID_GEN_VLAN_ID, 4)
+            && let [low, high, 0, 0] = bytes[..]
+        {
+            let _ = shared.vlan.set(u16::from_le_bytes([low, high]));
+        }
         let (sender, bound) = (Arc::clone(&shared), Arc::clone(&binding));
         let thread = thread::Builder::new().name("stack".to_owned());
         let sender = thread.spawn(move || send(&sender, &bound, cpus.max(1)))?;
@@ -195,20 +179,7 @@ impl Stack {
 
     /// What has gone through so far.
     pub fn totals(&self) -> Totals {
-        let counting = &self.shared.counting;
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Totals {
-            sent: of(&counting.sent),
-            large: of(&counting.large),
-            checksums: of(&counting.checksums),
-            refused: of(&counting.refused),
-            refusal: counting.refusal.load(Ordering::Relaxed),
-            late: of(&counting.late),
-            received: of(&counting.received),
-            coalesced: of(&counting.coalesced),
-            vouched: of(&counting.vouched),
-            bad: of(&counting.bad),
-        }
+        self.shared.counting.totals()
     }
 
     /// Sends nothing more, waits until every frame has come back, and lets go of the adapter.
@@ -227,6 +198,7 @@ impl Stack {
 
     fn stop(&mut self) {
         self.shared.closed.store(true, Ordering::Release);
+        self.shared.put_back();
         self.shared.wake();
         if let Some(sender) = self.sender.take() {
             // If it panicked, it has said so.
@@ -299,11 +271,9 @@ fn send(shared: &Shared, binding: &Binding, cpus: u32) {
                 count(&shared.counting.late);
                 continue;
             };
-            if asked.segments.is_some() {
-                count(&shared.counting.large);
-            }
-            if asked.checksum.is_some() {
-                count(&shared.counting.checksums);
+            shared.counting.asked(&asked);
+            if tag_of(frame).is_some() {
+                shared.counting.work(Work::TxTag);
             }
             lists[cpu as usize].push(packet);
             sent += 1;
@@ -422,11 +392,18 @@ impl Protocol for Upper {
         let Some(shared) = self.0.upgrade() else {
             return;
         };
+        let counting = &shared.counting;
+        let cpu = nt_host::host().platform().current_cpu();
         for frame in frames {
-            count(&shared.counting.received);
+            let scaling = shared.scaling.get().zip(frame.hash());
+            let meant = scaling.and_then(|(table, hash)| table.processor(hash.value));
+            counting.received(cpu, meant);
             if deliver(&shared, &frame).is_none() {
-                count(&shared.counting.bad);
+                count(&counting.bad);
             }
+            let (kept, altered) = shared.keeper.take(frame);
+            counting.kept.fetch_add(kept.into(), Ordering::Relaxed);
+            counting.altered.fetch_add(altered, Ordering::Relaxed);
         }
     }
 
@@ -456,11 +433,46 @@ impl Protocol for Upper {
         }
     }
 
-    fn state(&self, _: State) {
+    fn state(&self, state: State) {
         if let Some(shared) = self.0.upgrade() {
+            match state {
+                State::Running if !shared.closed.load(Ordering::Acquire) => shared.keeper.open(),
+                // The miniport waits for what is kept.
+                _ => shared.put_back(),
+            }
             shared.changed.store(true, Ordering::Release);
             shared.wake();
         }
+    }
+}
+
+/// What the adapter says of a frame, which is counted.
+fn look(shared: &Shared, frame: &Frame<'_>, head: &[u8]) -> Found {
+    let counting = &shared.counting;
+    let found = frame.checksum();
+    for (verdict, udp) in [(found.tcp, false), (found.udp, true)] {
+        if verdict == Verdict::Good {
+            counting.vouched(head, udp);
+        }
+    }
+    if found.ip == Verdict::Good {
+        counting.work(Work::RxIp4);
+    }
+    let segments = frame.rsc().map(|unit| unit.segments);
+    if segments.is_some() {
+        counting.coalesced(head);
+    }
+    if frame.tag_8021q().is_some() {
+        counting.work(Work::RxTag);
+    }
+    if frame.hash().is_some() {
+        counting.work(Work::Hash);
+    }
+    let verdicts = [found.tcp, found.udp];
+    Found {
+        good: verdicts.contains(&Verdict::Good),
+        bad: verdicts.contains(&Verdict::Bad) || found.ip == Verdict::Bad,
+        segments,
     }
 }
 
@@ -469,22 +481,13 @@ fn deliver(shared: &Shared, frame: &Frame<'_>) -> Option<()> {
     let length = frame.len();
     let mut room = [0; HEAD + 4];
     let taken = frame.copy_to(&mut room[..HEAD]);
-    let found = frame.checksum();
-    let verdicts = [found.tcp, found.udp];
-    let found = Found {
-        good: verdicts.contains(&Verdict::Good),
-        bad: verdicts.contains(&Verdict::Bad) || found.ip == Verdict::Bad,
-        segments: frame.rsc().map(|unit| unit.segments),
-    };
-    if found.good {
-        count(&shared.counting.vouched);
-    }
-    if found.segments.is_some() {
-        count(&shared.counting.coalesced);
-    }
+    let found = look(shared, frame, &room[..taken]);
     let mut header = offload::tell(&mut room[..taken], length, found)?;
     let mut head = taken;
+    // The VLAN that the adapter is in is none for those above.
+    let own = shared.vlan.get().copied();
     if let Some(tag) = frame.tag_8021q()
+        && (tag.vlan == 0 || Some(tag.vlan) != own)
         && taken >= 12
     {
         room.copy_within(12..taken, 16);
@@ -494,6 +497,9 @@ fn deliver(shared: &Shared, frame: &Frame<'_>) -> Option<()> {
         head += 4;
         if let Some(partial) = &mut header.partial {
             partial.start += 4;
+        }
+        if let Some(gso) = &mut header.gso {
+            gso.headers += 4;
         }
     }
     let mut pieces: [&[u8]; PIECES] = [&[]; PIECES];
