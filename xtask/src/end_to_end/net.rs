@@ -1,6 +1,9 @@
 //! Two Linux network stacks with the drivers between them, used by programs that know nothing of this project: ping,
 //! iperf3, curl and busybox's httpd, tcpdump.
 
+mod leftovers;
+mod settings;
+
 use std::{
     path::Path,
     process::{Child, Command, Stdio},
@@ -45,6 +48,18 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "each offload can be missing",
         run: without_offloads,
+    },
+    Check {
+        name: "each setting of the card can be off",
+        run: settings::switched_off,
+    },
+    Check {
+        name: "received frames are where the hash table has them",
+        run: settings::spread,
+    },
+    Check {
+        name: "what a killed run leaves behind goes with the next",
+        run: leftovers::removed,
     },
     Check {
         name: "cards are paused, replugged and migrated under iperf3",
