@@ -4,6 +4,7 @@ use crate::utf16::{counted, decode, encode, encode_z, units};
 use crate::{DeviceObject, NtStatus, Result};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ffi::c_void;
 use core::mem::offset_of;
 use core::ptr::null_mut;
 use nt_sys::imports::{
@@ -12,7 +13,7 @@ use nt_sys::imports::{
 };
 use nt_sys::{
     HANDLE, KEY_BASIC_INFORMATION, KEY_VALUE_FULL_INFORMATION, KEY_VALUE_PARTIAL_INFORMATION,
-    OBJ_CASE_INSENSITIVE, OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, REG_DWORD, REG_EXPAND_SZ,
+    NTSTATUS, OBJ_CASE_INSENSITIVE, OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, REG_DWORD, REG_EXPAND_SZ,
     REG_MULTI_SZ, REG_SZ, UNICODE_STRING,
 };
 
@@ -75,6 +76,16 @@ pub struct Value {
 }
 
 impl Value {
+    fn copy(kind: usize, bytes: &[u8]) -> Result<Self> {
+        let mut data = Vec::new();
+        data.try_reserve_exact(bytes.len())?;
+        data.extend_from_slice(bytes);
+        Ok(Value {
+            kind: kind as u32,
+            data,
+        })
+    }
+
     /// The number of a DWORD.
     pub fn dword(&self) -> Result<u32> {
         match (self.kind, self.data.first_chunk::<4>()) {
@@ -267,28 +278,16 @@ impl Key {
     pub fn subkey_name(&self, index: u32) -> Result<Option<String>> {
         const HEAD: usize = offset_of!(KEY_BASIC_INFORMATION, Name);
         // A key's name has at most 255 units (Microsoft Learn, "Registry element size limits").
-        let mut block = buffer(HEAD + 2 * 256)?;
-        let mut length = 0;
-        // SAFETY: the buffer is as long as stated.
-        let status = NtStatus(unsafe {
-            ZwEnumerateKey(
-                self.handle,
-                index,
-                nt_sys::KeyBasicInformation,
-                block.as_mut_ptr().cast(),
-                size_of_val(block.as_slice()) as u32,
-                &mut length,
-            )
+        let information = Information::read(HEAD + 2 * 256, |room, bytes, length| {
+            let class = nt_sys::KeyBasicInformation;
+            // SAFETY: there is as much room as stated.
+            unsafe { ZwEnumerateKey(self.handle, index, class, room, bytes, length) }
         });
-        if status == NtStatus::NO_MORE_ENTRIES {
+        let Some(information) = unless_past_the_last(information)? else {
             return Ok(None);
-        }
-        status.ok()?;
-        let bytes = bytes(&block);
-        let name = number(bytes, offset_of!(KEY_BASIC_INFORMATION, NameLength))
-            .and_then(|length| bytes.get(HEAD..HEAD.checked_add(length)?))
-            .ok_or(NtStatus::DATA_ERROR)?;
-        text_of(name).map(Some)
+        };
+        let length = information.number(offset_of!(KEY_BASIC_INFORMATION, NameLength))?;
+        text_of(information.part(HEAD, length)?).map(Some)
     }
 
     /// Reads the value `name`; STATUS_OBJECT_NAME_NOT_FOUND when it is not there.
@@ -296,118 +295,47 @@ impl Key {
         const HEAD: usize = offset_of!(KEY_VALUE_PARTIAL_INFORMATION, Data);
         let name = encode(name)?;
         let mut name = counted(&name)?;
-        let mut block = buffer(HEAD + 128)?;
-        loop {
-            let mut length = 0;
-            // SAFETY: the name is live, the buffer as long as stated.
-            let status = NtStatus(unsafe {
-                ZwQueryValueKey(
-                    self.handle,
-                    &mut name,
-                    nt_sys::KeyValuePartialInformation,
-                    block.as_mut_ptr().cast(),
-                    size_of_val(block.as_slice()) as u32,
-                    &mut length,
-                )
-            });
-            let length = length as usize;
-            let too_short = matches!(
-                status,
-                NtStatus::BUFFER_OVERFLOW | NtStatus::BUFFER_TOO_SMALL
-            );
-            if too_short && length > size_of_val(block.as_slice()) && length <= LONGEST_VALUE {
-                block = buffer(length)?;
-                continue;
-            }
-            status.ok()?;
-            let bytes = bytes(&block);
-            let kind = number(bytes, offset_of!(KEY_VALUE_PARTIAL_INFORMATION, Type));
-            let data = number(bytes, offset_of!(KEY_VALUE_PARTIAL_INFORMATION, DataLength))
-                .and_then(|length| bytes.get(HEAD..HEAD.checked_add(length)?));
-            let (Some(kind), Some(data)) = (kind, data) else {
-                return Err(NtStatus::DATA_ERROR);
-            };
-            let mut copy = Vec::new();
-            copy.try_reserve_exact(data.len())?;
-            copy.extend_from_slice(data);
-            return Ok(Value {
-                kind: kind as u32,
-                data: copy,
-            });
-        }
+        let information = Information::read(HEAD + 128, |room, bytes, length| {
+            let class = nt_sys::KeyValuePartialInformation;
+            // SAFETY: the name is live, and there is as much room as stated.
+            unsafe { ZwQueryValueKey(self.handle, &mut name, class, room, bytes, length) }
+        })?;
+        let kind = information.number(offset_of!(KEY_VALUE_PARTIAL_INFORMATION, Type))?;
+        let length = information.number(offset_of!(KEY_VALUE_PARTIAL_INFORMATION, DataLength))?;
+        Value::copy(kind, information.part(HEAD, length)?)
     }
 
     /// The value number `index` with its name; `None` past the last.
     pub fn value_at(&self, index: u32) -> Result<Option<(String, Value)>> {
         const HEAD: usize = offset_of!(KEY_VALUE_FULL_INFORMATION, Name);
-        let mut block = buffer(HEAD + 512)?;
-        loop {
-            let mut length = 0;
-            // SAFETY: the buffer is as long as stated.
-            let status = NtStatus(unsafe {
-                ZwEnumerateValueKey(
-                    self.handle,
-                    index,
-                    nt_sys::KeyValueFullInformation,
-                    block.as_mut_ptr().cast(),
-                    size_of_val(block.as_slice()) as u32,
-                    &mut length,
-                )
-            });
-            if status == NtStatus::NO_MORE_ENTRIES {
-                return Ok(None);
-            }
-            let length = length as usize;
-            let too_short = matches!(
-                status,
-                NtStatus::BUFFER_OVERFLOW | NtStatus::BUFFER_TOO_SMALL
-            );
-            if too_short && length > size_of_val(block.as_slice()) && length <= LONGEST_VALUE {
-                block = buffer(length)?;
-                continue;
-            }
-            status.ok()?;
-            let bytes = bytes(&block);
-            let field = |at| number(bytes, at);
-            let part = |start: usize, length: usize| bytes.get(start..start.checked_add(length)?);
-            let name = field(offset_of!(KEY_VALUE_FULL_INFORMATION, NameLength))
-                .and_then(|length| part(HEAD, length));
-            let data = field(offset_of!(KEY_VALUE_FULL_INFORMATION, DataOffset))
-                .zip(field(offset_of!(KEY_VALUE_FULL_INFORMATION, DataLength)))
-                .and_then(|(start, length)| part(start, length));
-            let kind = field(offset_of!(KEY_VALUE_FULL_INFORMATION, Type));
-            let (Some(name), Some(data), Some(kind)) = (name, data, kind) else {
-                return Err(NtStatus::DATA_ERROR);
-            };
-            let mut value = Value {
-                kind: kind as u32,
-                data: Vec::new(),
-            };
-            value.data.try_reserve_exact(data.len())?;
-            value.data.extend_from_slice(data);
-            return Ok(Some((text_of(name)?, value)));
-        }
+        let information = Information::read(HEAD + 512, |room, bytes, length| {
+            let class = nt_sys::KeyValueFullInformation;
+            // SAFETY: there is as much room as stated.
+            unsafe { ZwEnumerateValueKey(self.handle, index, class, room, bytes, length) }
+        });
+        let Some(information) = unless_past_the_last(information)? else {
+            return Ok(None);
+        };
+        let field = |at| information.number(at);
+        let length = field(offset_of!(KEY_VALUE_FULL_INFORMATION, NameLength))?;
+        let name = text_of(information.part(HEAD, length)?)?;
+        let kind = field(offset_of!(KEY_VALUE_FULL_INFORMATION, Type))?;
+        let start = field(offset_of!(KEY_VALUE_FULL_INFORMATION, DataOffset))?;
+        let length = field(offset_of!(KEY_VALUE_FULL_INFORMATION, DataLength))?;
+        let value = Value::copy(kind, information.part(start, length)?)?;
+        Ok(Some((name, value)))
     }
 
     /// The whole path of the key, from `\Registry` on.
     pub fn path(&self) -> Result<String> {
         // A length in bytes, then the name (Microsoft Learn, "KEY_NAME_INFORMATION").
         const HEAD: usize = 4;
-        let mut block = buffer(HEAD + 2 * 1024)?;
-        let mut length = 0;
-        // SAFETY: the buffer is as long as stated.
-        NtStatus::check(unsafe {
-            ZwQueryKey(
-                self.handle,
-                KEY_NAME_INFORMATION,
-                block.as_mut_ptr().cast(),
-                size_of_val(block.as_slice()) as u32,
-                &mut length,
-            )
+        let information = Information::read(HEAD + 2 * 1024, |room, bytes, length| {
+            // SAFETY: there is as much room as stated.
+            unsafe { ZwQueryKey(self.handle, KEY_NAME_INFORMATION, room, bytes, length) }
         })?;
-        let bytes = bytes(&block);
-        let name = number(bytes, 0).and_then(|length| bytes.get(HEAD..HEAD.checked_add(length)?));
-        text_of(name.ok_or(NtStatus::DATA_ERROR)?)
+        let length = information.number(0)?;
+        text_of(information.part(HEAD, length)?)
     }
 
     /// Reads the DWORD `name`.
@@ -493,24 +421,70 @@ fn text_of(bytes: &[u8]) -> Result<String> {
     decode(&text)
 }
 
-/// Room for `bytes` bytes, aligned as the information structures want.
-fn buffer(bytes: usize) -> Result<Vec<u64>> {
-    let mut block = Vec::new();
-    let words = bytes.div_ceil(8);
-    block.try_reserve_exact(words)?;
-    block.resize(words, 0);
-    Ok(block)
+/// What the kernel tells of a key or a value: a structure, with more behind it. Aligned as they want.
+struct Information(Vec<u64>);
+
+impl Information {
+    /// Has `query` fill room for `bytes` bytes, or for as many as it needs. It gets the room and its length, and says how
+    /// much it has filled or would.
+    fn read(
+        bytes: usize,
+        mut query: impl FnMut(*mut c_void, u32, &mut u32) -> NTSTATUS,
+    ) -> Result<Self> {
+        let mut information = Self::room(bytes)?;
+        loop {
+            let room = information.bytes().len();
+            let mut length = 0;
+            let start = information.0.as_mut_ptr().cast();
+            let status = NtStatus(query(start, room as u32, &mut length));
+            let length = length as usize;
+            let too_short = matches!(
+                status,
+                NtStatus::BUFFER_OVERFLOW | NtStatus::BUFFER_TOO_SMALL
+            );
+            if !too_short || length <= room || length > LONGEST_VALUE {
+                return status.ok().map(|()| information);
+            }
+            information = Self::room(length)?;
+        }
+    }
+
+    fn room(bytes: usize) -> Result<Self> {
+        let mut words = Vec::new();
+        let count = bytes.div_ceil(8);
+        words.try_reserve_exact(count)?;
+        words.resize(count, 0);
+        Ok(Self(words))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        let words = self.0.as_slice();
+        // SAFETY: the words are initialised, and bytes have no alignment.
+        unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+    }
+
+    /// The 32-bit number at `offset`.
+    fn number(&self, offset: usize) -> Result<usize> {
+        let value = self.bytes().get(offset..).and_then(<[u8]>::first_chunk);
+        let value = value.ok_or(NtStatus::DATA_ERROR)?;
+        Ok(u32::from_le_bytes(*value) as usize)
+    }
+
+    /// `length` bytes from `start` on.
+    fn part(&self, start: usize, length: usize) -> Result<&[u8]> {
+        let part = start
+            .checked_add(length)
+            .and_then(|end| self.bytes().get(start..end));
+        part.ok_or(NtStatus::DATA_ERROR)
+    }
 }
 
-fn bytes(block: &[u64]) -> &[u8] {
-    // SAFETY: the words are initialised, and bytes have no alignment.
-    unsafe { core::slice::from_raw_parts(block.as_ptr().cast(), size_of_val(block)) }
-}
-
-/// The 32-bit number at `offset`.
-fn number(bytes: &[u8], offset: usize) -> Option<usize> {
-    let value = bytes.get(offset..)?.first_chunk::<4>()?;
-    Some(u32::from_le_bytes(*value) as usize)
+/// `None` where an enumeration has no such entry.
+fn unless_past_the_last(information: Result<Information>) -> Result<Option<Information>> {
+    match information {
+        Err(NtStatus::NO_MORE_ENTRIES) => Ok(None),
+        information => information.map(Some),
+    }
 }
 
 fn le_bytes(units: &[u16]) -> Result<Vec<u8>> {
