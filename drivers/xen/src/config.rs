@@ -172,6 +172,10 @@ pub unsafe extern "win64" fn ConfigRequestReboot(
 /// The rest of the first of the loader's options that begins with `key`; the case counts.
 pub fn start_option(key: &str) -> Result<Option<String>> {
     let options = Key::open(CONTROL, Access::Read)?.text("SystemStartOptions")?;
+    #[expect(
+        clippy::manual_pattern_char_comparison,
+        reason = "the search for a char leaves a panic in the image"
+    )]
     let Some(value) = options
         .split(|c| c == ' ')
         .find_map(|option| option.strip_prefix(key))

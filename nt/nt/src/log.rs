@@ -67,7 +67,10 @@ pub fn write(level: Level, module: &str, text: fmt::Arguments<'_>) {
 
 /// A module's crate and the path within it.
 fn parts(module: &str) -> (&str, &str) {
-    // `split_once` has panics in its search that the compiler cannot rule out.
+    #[expect(
+        clippy::manual_pattern_char_comparison,
+        reason = "the search for a char leaves a panic in the image"
+    )]
     let crate_name = module.split(|c| c == ':').next().unwrap_or(module);
     let rest = module.strip_prefix(crate_name).unwrap_or_default();
     match rest.strip_prefix("::") {
