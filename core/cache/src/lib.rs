@@ -1,8 +1,8 @@
 //! Bookkeeping of an object cache: a depot shared by all CPUs and a small magazine in front of it on each.
 //!
 //! ```text
-//!   get ─▶ magazine (6, this CPU) ─▶ depot (free objects) ─▶ a new object, if the cap allows
-//!   put ─▶ magazine, if it has room ─▶ depot
+//!   get ─▶ magazine (6, this CPU) ◀─ filled ── depot (free objects) ─▶ a new object, if the cap allows
+//!   put ─▶ magazine, if it has room ── half ─▶ depot
 //! ```
 //!
 //! The core counts and orders; what an object is, and who makes it, is the caller's affair: `T` is an *owned* object, so
@@ -55,6 +55,26 @@ impl<T> Magazine<T> {
                 Ok(())
             }
             None => Err(object),
+        }
+    }
+
+    /// Fills an empty magazine, so that the next objects need no depot: free objects for which `good` is true, up to the
+    /// first that is not.
+    pub fn fill(&mut self, depot: &mut Depot<T>, mut good: impl FnMut(&mut T) -> bool) {
+        while self.loaded < MAGAZINE_SIZE
+            && let Some(object) = depot.free.pop_if(&mut good)
+        {
+            // There is room.
+            let _ = self.push(object);
+        }
+    }
+
+    /// Gives the depot half of a full magazine, so that the next objects find room.
+    pub fn spill(&mut self, depot: &mut Depot<T>) {
+        while self.loaded > MAGAZINE_SIZE / 2
+            && let Some(object) = self.pop()
+        {
+            depot.give(object);
         }
     }
 }
@@ -186,6 +206,23 @@ mod tests {
     }
 
     #[test]
+    fn a_magazine_takes_from_the_depot_what_is_good_and_gives_half_back() {
+        let mut depot = Depot::new(0, 0).unwrap();
+        for object in 0..10 {
+            let permit = depot.permit().unwrap();
+            depot.adopt(permit);
+            depot.give(object);
+        }
+        let mut magazine = Magazine::default();
+        magazine.fill(&mut depot, |object| *object > 7);
+        assert_eq!((magazine.loaded, magazine.pop()), (2, Some(8)));
+        magazine.fill(&mut depot, |_| true);
+        assert_eq!((magazine.loaded, depot.free.len()), (MAGAZINE_SIZE, 3));
+        magazine.spill(&mut depot);
+        assert_eq!((magazine.loaded, depot.free.len()), (MAGAZINE_SIZE / 2, 6));
+    }
+
+    #[test]
     fn an_object_that_could_not_be_made_does_not_count_against_the_cap() {
         let mut depot = Depot::<u32>::new(0, 1).unwrap();
         let permit = depot.permit().unwrap();
@@ -223,6 +260,9 @@ mod tests {
             for op in ops {
                 match op {
                     Op::Get { fails } => {
+                        if magazine.loaded == 0 {
+                            magazine.fill(&mut depot, |object| *object % 4 != 3);
+                        }
                         if let Some(object) = magazine.pop().or_else(|| depot.take()) {
                             prop_assert!(!held.contains(&object));
                             held.push(object);
@@ -243,6 +283,7 @@ mod tests {
                         let capacity = depot.free.capacity();
                         if let Err(object) = magazine.push(object) {
                             depot.give(object);
+                            magazine.spill(&mut depot);
                         }
                         prop_assert_eq!(depot.free.capacity(), capacity, "putting back allocated");
                     }

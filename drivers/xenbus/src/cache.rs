@@ -203,8 +203,8 @@ impl Cache {
 
     /// Hands an object out. `locked`: the caller holds the client's lock. IRQL ≤ DISPATCH_LEVEL.
     pub fn get(&self, locked: bool) -> Option<NonNull<c_void>> {
-        let _here = RaisedIrql::dispatch();
-        let mut object = match self.magazine().and_then(|magazine| magazine.lock().pop()) {
+        let here = RaisedIrql::dispatch();
+        let mut object = match self.at_hand(&here) {
             Some(object) => object,
             None => self.with_client_lock(locked, || self.take())?,
         };
@@ -215,11 +215,11 @@ impl Cache {
         NonNull::new(body)
     }
 
-    /// Takes an object back. `locked`: the caller holds the client's lock. IRQL ≤ DISPATCH_LEVEL.
+    /// Takes an object back. IRQL ≤ DISPATCH_LEVEL.
     ///
     /// # Safety
     /// `body` came from [`Cache::get`] of some cache and was not put back since.
-    pub unsafe fn put(&self, body: *mut c_void, locked: bool) {
+    pub unsafe fn put(&self, body: *mut c_void) {
         let Some(head) = NonNull::new(body.cast::<Head>().wrapping_sub(1)) else {
             return;
         };
@@ -231,14 +231,26 @@ impl Cache {
             return;
         }
         object.head().mark = 0;
-        let _here = RaisedIrql::dispatch();
-        let full = match self.magazine() {
-            Some(magazine) => magazine.lock().push(object),
-            None => Err(object),
+        let here = RaisedIrql::dispatch();
+        let Some(magazine) = self.magazine() else {
+            return self.depot.lock_raised(&here).give(object);
         };
-        if let Err(object) = full {
-            self.with_client_lock(locked, || self.depot.lock().give(object));
+        let mut magazine = magazine.lock_raised(&here);
+        if let Err(object) = magazine.push(object) {
+            let mut depot = self.depot.lock_raised(&here);
+            depot.give(object);
+            magazine.spill(&mut depot);
         }
+    }
+
+    /// A constructed object of this processor's, or of those in the depot, which needs no lock of the client's.
+    fn at_hand(&self, here: &RaisedIrql) -> Option<Object> {
+        let mut magazine = self.magazine()?.lock_raised(here);
+        magazine.pop().or_else(|| {
+            let mut depot = self.depot.lock_raised(here);
+            magazine.fill(&mut depot, |object| object.head().constructed != 0);
+            magazine.pop()
+        })
     }
 
     fn magazine(&self) -> Option<&SpinLock<Magazine<Object>>> {

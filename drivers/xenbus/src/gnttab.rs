@@ -278,7 +278,7 @@ impl GrantCache {
     ///
     /// # Safety
     /// The entry is one of this cache which its client holds, and nobody else uses meanwhile.
-    unsafe fn revoke(&self, locked: bool, mut handle: NonNull<Entry>) -> Result<()> {
+    unsafe fn revoke(&self, mut handle: NonNull<Entry>) -> Result<()> {
         // SAFETY: the caller's duty.
         let entry = unsafe { handle.as_mut() };
         for _ in 0..ATTEMPTS {
@@ -292,7 +292,7 @@ impl GrantCache {
             if let EntryState::Idle(_) = entry.state {
                 if let Some(cache) = self.cache.as_deref() {
                     // SAFETY: the object came from this cache.
-                    unsafe { cache.put(handle.as_ptr().cast(), locked) };
+                    unsafe { cache.put(handle.as_ptr().cast()) };
                 }
                 return Ok(());
             }

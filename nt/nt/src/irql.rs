@@ -26,7 +26,8 @@ impl Irql {
 /// This processor's level stays raised until this is dropped. Drop such guards in the reverse order of their making.
 #[derive(Debug)]
 pub struct RaisedIrql {
-    previous: KIRQL,
+    level: Irql,
+    previous: Irql,
     // The level belongs to a processor, so the guard must not travel to another thread.
     _not_send: core::marker::PhantomData<*mut ()>,
 }
@@ -34,10 +35,13 @@ pub struct RaisedIrql {
 impl RaisedIrql {
     /// Raises to `level`; without effect where the current level is that high already.
     pub fn to(level: Irql) -> RaisedIrql {
-        let target = level.max(Irql::current());
-        // SAFETY: the target is not below the current level.
-        let previous = unsafe { KfRaiseIrql(target.0) };
+        let previous = Irql::current();
+        if previous < level {
+            // SAFETY: the target is not below the current level.
+            unsafe { KfRaiseIrql(level.0) };
+        }
         RaisedIrql {
+            level: level.max(previous),
             previous,
             _not_send: core::marker::PhantomData,
         }
@@ -50,13 +54,20 @@ impl RaisedIrql {
 
     /// The level that dropping this goes back to.
     pub fn previous(&self) -> Irql {
-        Irql(self.previous)
+        self.previous
+    }
+
+    /// The level that it is while this lives, or higher.
+    pub fn level(&self) -> Irql {
+        self.level
     }
 }
 
 impl Drop for RaisedIrql {
     fn drop(&mut self) {
-        // SAFETY: the level was at least this one when the guard was made, and guards nest.
-        unsafe { KeLowerIrql(self.previous) }
+        if self.previous < self.level {
+            // SAFETY: the level was at least this one when the guard was made, and guards nest.
+            unsafe { KeLowerIrql(self.previous.0) }
+        }
     }
 }

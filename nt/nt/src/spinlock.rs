@@ -50,6 +50,20 @@ impl<T: ?Sized> SpinLock<T> {
         }
     }
 
+    /// As [`SpinLock::lock`] for who has raised the IRQL: a call less.
+    pub fn lock_raised<'a>(&'a self, raised: &'a RaisedIrql) -> SpinLockGuard<'a, T> {
+        if raised.level() < Irql::DISPATCH {
+            return self.lock();
+        }
+        // SAFETY: as above, at DISPATCH_LEVEL or higher for as long as the guard.
+        unsafe { KeAcquireSpinLockAtDpcLevel(self.lock.get()) };
+        SpinLockGuard {
+            owner: self,
+            level: None,
+            _not_send: core::marker::PhantomData,
+        }
+    }
+
     /// Reaches the value without locking, since nobody else can.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()

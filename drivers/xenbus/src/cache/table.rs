@@ -121,11 +121,11 @@ unsafe extern "win64" fn get(_: This, handle: *mut Handle, locked: u8) -> *mut c
     object.map_or(core::ptr::null_mut(), core::ptr::NonNull::as_ptr)
 }
 
-unsafe extern "win64" fn put(_: This, handle: *mut Handle, object: *mut c_void, locked: u8) {
+unsafe extern "win64" fn put(_: This, handle: *mut Handle, object: *mut c_void, _locked: u8) {
     // SAFETY: see the top.
     let cache = unsafe { cache(handle) };
     // SAFETY: see the top.
-    unsafe { cache.put(object, locked != 0) };
+    unsafe { cache.put(object) };
 }
 
 unsafe extern "win64" fn destroy(this: This, handle: *mut Handle) {

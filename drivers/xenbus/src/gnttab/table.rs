@@ -155,7 +155,7 @@ unsafe extern "win64" fn permit_foreign_access(
 unsafe extern "win64" fn revoke_foreign_access(
     _: This,
     handle: *mut Handle,
-    locked: u8,
+    _locked: u8,
     entry: *mut EntryHandle,
 ) -> i32 {
     let Some(entry) = NonNull::new(entry.cast::<Entry>()) else {
@@ -164,7 +164,7 @@ unsafe extern "win64" fn revoke_foreign_access(
     // SAFETY: see the top.
     let grants = unsafe { grants(handle) };
     // SAFETY: see the top.
-    raw(unsafe { grants.revoke(locked != 0, entry) })
+    raw(unsafe { grants.revoke(entry) })
 }
 
 unsafe extern "win64" fn get_reference(_: This, entry: *mut EntryHandle) -> u32 {
