@@ -14,8 +14,21 @@ pub struct Sum {
 impl Sum {
     /// Adds the bytes that come next.
     pub fn add(&mut self, bytes: &[u8]) {
-        let (chunks, rest) = bytes.as_chunks::<8>();
-        let mut words = 0u64;
+        let (blocks, rest) = bytes.as_chunks::<32>();
+        let mut wide = 0u128;
+        for block in blocks {
+            // An addition and one of its carry for four words; a carry into the upper half counts as one in the lower.
+            if let ([a, b, c, d], []) = block.as_chunks::<8>() {
+                for four in [a, b, c, d] {
+                    wide = wide.wrapping_add(u128::from(u64::from_le_bytes(*four)));
+                }
+            }
+        }
+        let (low, high) = (wide as u64, (wide >> 64) as u64);
+        let mut words = (low & 0xffff_ffff)
+            .wrapping_add(low >> 32)
+            .wrapping_add(high);
+        let (chunks, rest) = rest.as_chunks::<8>();
         for chunk in chunks {
             // Four words at once: a carry out of the lower two counts as much as one in the upper two. Below 2³³ each,
             // so it takes a slice of 16 GiB to lose one.
