@@ -2,9 +2,10 @@
 
 use crate::queue::Common;
 use crate::rx::{Loan, Receiver};
-use crate::statistics::Facts;
+use crate::statistics::{self as stats, Facts};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use core::sync::atomic::Ordering;
 use netfront::rx::Packet;
 use netfront::{Checksum, MacAddress};
 use nt::sys::PAGE_SIZE;
@@ -155,6 +156,18 @@ impl Delivery<'_> {
         self.give_back(loan);
     }
 
+    /// Where a packet that begins at `start` of its page has to begin instead, in a page of its own; 0: it is well there.
+    fn lead(&self, start: usize) -> usize {
+        // There is to be room for the headers behind it.
+        let backfill = self.common.backfill.load(Ordering::Relaxed) as usize;
+        let backfill = backfill.min(PAGE_SIZE - MAX_HEADERS);
+        let align = self.common.align as usize;
+        match start < backfill {
+            true => backfill.max(align),
+            false => align,
+        }
+    }
+
     /// Copies a large packet's segments.
     #[inline(never)]
     fn cut(&self, frame: Frame, headers: &[u8], segments: Segments, ready: &mut VecDeque<Ready>) {
@@ -233,11 +246,12 @@ impl Delivery<'_> {
             loan.write(0, headers.get(..before).unwrap_or_default());
         }
         let length = facts.length as usize;
-        let lead = self.common.align as usize;
+        let (start, together) = loan.first();
+        let lead = self.lead(start);
         // Who reads headers wants each in one piece, and frames of LLC as a whole.
         let whole = (self.common.pull_up || layout.llc.length != 0) && length + lead <= PAGE_SIZE;
         let needed = if whole { length } else { before };
-        if loan.first_length() < needed || lead != 0 {
+        if together < needed || lead != 0 {
             let fresh = self.receiver.lock().fresh(self.queue, length, lead);
             let Some(mut copy) = fresh else {
                 return self.drop_packet(loan);
@@ -257,7 +271,7 @@ impl Delivery<'_> {
         if ready.try_reserve(1).is_err() {
             return self.drop_packet(loan);
         }
-        self.statistics_of(&checks);
+        self.common.statistics.checked(&checks, &stats::RECEIVED);
         ready.push_back(Ready {
             loan,
             facts,
@@ -266,43 +280,6 @@ impl Delivery<'_> {
             mss: large.unwrap_or(0),
             tag,
         });
-    }
-
-    fn statistics_of(&self, checks: &Checks) {
-        use Statistic::*;
-        for (check, [good, bad, unseen]) in [
-            (
-                checks.ip,
-                [
-                    ReceiverIpv4ChecksumSucceeded,
-                    ReceiverIpv4ChecksumFailed,
-                    ReceiverIpv4ChecksumNotValidated,
-                ],
-            ),
-            (
-                checks.tcp,
-                [
-                    ReceiverTcpChecksumSucceeded,
-                    ReceiverTcpChecksumFailed,
-                    ReceiverTcpChecksumNotValidated,
-                ],
-            ),
-            (
-                checks.udp,
-                [
-                    ReceiverUdpChecksumSucceeded,
-                    ReceiverUdpChecksumFailed,
-                    ReceiverUdpChecksumNotValidated,
-                ],
-            ),
-        ] {
-            match check {
-                Check::Absent => {}
-                Check::Good => self.common.statistics.count(good),
-                Check::Bad => self.common.statistics.count(bad),
-                Check::NotValidated => self.common.statistics.count(unseen),
-            }
-        }
     }
 }
 

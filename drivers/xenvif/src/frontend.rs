@@ -100,6 +100,8 @@ impl Frontend {
             fill_checksums: parameters.calculate_checksums,
             align: parameters.align,
             pull_up: parameters.pull_up,
+            backfill: AtomicU32::new(0),
+            validate_checksums: parameters.validate_checksums,
             broken: AtomicBool::new(false),
             wake: try_arc(Event::new(EventKind::Synchronization, false)?)?,
         })?;

@@ -44,6 +44,10 @@ pub struct Common {
     pub align: u32,
     /// A received packet is given in one piece, if a page holds it.
     pub pull_up: bool,
+    /// Bytes that the client wants in front of a received packet, in its page.
+    pub backfill: AtomicU32,
+    /// Checksums of packets that are sent are looked at, for the statistics.
+    pub validate_checksums: bool,
     /// The backend broke the protocol; the thread is woken to end the connection.
     pub broken: AtomicBool,
     pub wake: Arc<Event>,
@@ -85,7 +89,7 @@ impl Queue {
         let queue = try_arc(Self {
             index,
             common: Arc::clone(common),
-            tx: SpinLock::new(Transmitter::new()?),
+            tx: SpinLock::new(Transmitter::new(common.validate_checksums)?),
             rx: SpinLock::new(Receiver::new()?),
             ready: SpinLock::new(VecDeque::new()),
             channels: SpinLock::new(None),

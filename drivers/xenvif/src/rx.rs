@@ -64,10 +64,10 @@ impl Loan {
         }
     }
 
-    /// Bytes in the first part.
-    pub fn first_length(&self) -> usize {
+    /// Where the first part begins in its page, and its bytes.
+    pub fn first(&self) -> (usize, usize) {
         let first = self.parts.first().and_then(Option::as_ref);
-        first.map_or(0, |part| part.length as usize)
+        first.map_or((0, 0), |part| (part.offset as usize, part.length as usize))
     }
 
     /// Chains the parts' MDLs and gives the first.

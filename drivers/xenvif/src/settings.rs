@@ -57,6 +57,8 @@ pub struct Parameters {
     pub pull_up: bool,
     /// Whether checksums that a sender left out are filled in for every client.
     pub calculate_checksums: bool,
+    /// Whether checksums of packets that are sent are looked at, for the statistics.
+    pub validate_checksums: bool,
 }
 
 impl Parameters {
@@ -86,6 +88,7 @@ impl Parameters {
             align: number("ReceiverIpAlignOffset", 0).min(64),
             pull_up: is_set("ReceiverAlwaysPullup", 0),
             calculate_checksums: is_set("ReceiverCalculateChecksums", 1),
+            validate_checksums: is_set("TransmitterValidateChecksums", 0),
         }
     }
 }

@@ -2,12 +2,54 @@
 
 use crate::rx::Drops;
 use core::sync::atomic::{AtomicU64, Ordering};
+use packet::receive::{Check, Checks};
 use packet::{Kind, Layout, Transport, Version};
 use pv_interfaces::vif::{STATISTICS, Statistic};
 
 /// The counters.
 #[derive(Debug)]
 pub struct Statistics([AtomicU64; STATISTICS.len()]);
+
+/// Counters of checksums: of IPv4's headers, of TCP, of UDP; each for right ones, wrong ones, and those not looked at.
+pub type ChecksumCounters = [[Statistic; 3]; 3];
+
+/// Of packets that are sent.
+pub const SENT: ChecksumCounters = [
+    [
+        Statistic::TransmitterIpv4ChecksumSucceeded,
+        Statistic::TransmitterIpv4ChecksumFailed,
+        Statistic::TransmitterIpv4ChecksumNotValidated,
+    ],
+    [
+        Statistic::TransmitterTcpChecksumSucceeded,
+        Statistic::TransmitterTcpChecksumFailed,
+        Statistic::TransmitterTcpChecksumNotValidated,
+    ],
+    [
+        Statistic::TransmitterUdpChecksumSucceeded,
+        Statistic::TransmitterUdpChecksumFailed,
+        Statistic::TransmitterUdpChecksumNotValidated,
+    ],
+];
+
+/// Of packets that are received.
+pub const RECEIVED: ChecksumCounters = [
+    [
+        Statistic::ReceiverIpv4ChecksumSucceeded,
+        Statistic::ReceiverIpv4ChecksumFailed,
+        Statistic::ReceiverIpv4ChecksumNotValidated,
+    ],
+    [
+        Statistic::ReceiverTcpChecksumSucceeded,
+        Statistic::ReceiverTcpChecksumFailed,
+        Statistic::ReceiverTcpChecksumNotValidated,
+    ],
+    [
+        Statistic::ReceiverUdpChecksumSucceeded,
+        Statistic::ReceiverUdpChecksumFailed,
+        Statistic::ReceiverUdpChecksumNotValidated,
+    ],
+];
 
 /// What a packet is counted as.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +159,19 @@ impl Statistics {
                 ReceiverGsoPackets,
             ],
         );
+    }
+
+    /// Counts what was found of a packet's checksums.
+    pub fn checked(&self, checks: &Checks, counters: &ChecksumCounters) {
+        let checks = [checks.ip, checks.tcp, checks.udp];
+        for (check, [good, bad, unseen]) in checks.into_iter().zip(counters) {
+            match check {
+                Check::Absent => {}
+                Check::Good => self.count(*good),
+                Check::Bad => self.count(*bad),
+                Check::NotValidated => self.count(*unseen),
+            }
+        }
     }
 
     fn protocols(&self, facts: &Facts, counters: [Statistic; 7]) {

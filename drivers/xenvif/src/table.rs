@@ -12,6 +12,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ffi::c_void;
+use core::sync::atomic::Ordering;
 use netfront::MacAddress;
 use netfront::link::Link;
 use nt::interface::InterfaceRequest;
@@ -251,8 +252,13 @@ unsafe extern "win64" fn receiver_set_offload_options(this: This, options: Offlo
     }
 }
 
-/// No client of these versions needs room before a payload: packets are chains.
-unsafe extern "win64" fn receiver_set_backfill_size(_: This, _: u32) {}
+/// Packets that come from now on have so many bytes of room before them, in their page.
+unsafe extern "win64" fn receiver_set_backfill_size(this: This, size: u32) {
+    // SAFETY: see the top.
+    if let Some(frontend) = unsafe { frontend(this) } {
+        frontend.common.backfill.store(size, Ordering::Relaxed);
+    }
+}
 
 unsafe extern "win64" fn receiver_set_hash_algorithm(this: This, algorithm: u32) -> i32 {
     let toeplitz = match algorithm {

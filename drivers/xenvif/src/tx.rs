@@ -6,7 +6,7 @@
 use crate::client::Cookie;
 use crate::grants::{Link, RingPages};
 use crate::pool::{PAGES, Pool, Standing};
-use crate::statistics::{Facts, Statistics};
+use crate::statistics::{self as stats, Facts, Statistics};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use netfront::tx::{self, Multicast, Outcome, Parts, Refusal, Tx};
@@ -14,6 +14,7 @@ use netfront::{Checksum, Hash};
 use nt::mdl::Chain;
 use nt::sys::{MDL, PAGE_SIZE};
 use nt::{NtStatus, Result};
+use packet::receive::{self, Checks, Wanted};
 use packet::transmit::{Backend, Cut, Wishes};
 use packet::{Extent, MAX_HEADERS, Mac, Version, transmit};
 use pv_interfaces::vif::{
@@ -52,6 +53,7 @@ pub struct Done {
     outcome: Outcome,
     facts: Option<Facts>,
     payload: u32,
+    checks: Option<Checks>,
 }
 
 impl Done {
@@ -61,6 +63,7 @@ impl Done {
             outcome: Outcome::Dropped,
             facts: None,
             payload: 0,
+            checks: None,
         }
     }
 
@@ -69,6 +72,9 @@ impl Done {
         match (self.outcome, &self.facts) {
             (Outcome::Sent, Some(facts)) => {
                 statistics.sent(facts);
+                if let Some(checks) = &self.checks {
+                    statistics.checked(checks, &stats::SENT);
+                }
                 let kind = match facts.kind {
                     packet::Kind::Unicast => ADDRESS_UNICAST,
                     packet::Kind::Multicast => ADDRESS_MULTICAST,
@@ -106,6 +112,8 @@ struct Sent {
     count: usize,
     facts: Facts,
     payload: u32,
+    /// What was found of its checksums, if anybody looked.
+    checks: Option<Checks>,
 }
 
 impl Sent {
@@ -132,12 +140,14 @@ pub struct Transmitter {
     in_ring: Vec<Option<Sent>>,
     waiting: VecDeque<Waiting>,
     backend: Backend,
+    /// Checksums are looked at, for the statistics.
+    validates: bool,
     open: bool,
 }
 
 impl Transmitter {
     /// Without a ring, and shut. PASSIVE_LEVEL.
-    pub fn new() -> Result<Self> {
+    pub fn new(validates: bool) -> Result<Self> {
         let mut in_ring = Vec::new();
         in_ring.try_reserve_exact(PAGES)?;
         in_ring.resize_with(PAGES, || None);
@@ -156,6 +166,7 @@ impl Transmitter {
                 gso_v6: false,
                 max_frame: 0,
             },
+            validates,
             open: false,
         })
     }
@@ -242,6 +253,7 @@ impl Transmitter {
                     outcome,
                     facts: Some(sent.facts),
                     payload: sent.payload,
+                    checks: sent.checks,
                 });
             }
         }
@@ -325,6 +337,15 @@ impl Transmitter {
             // What the backend does not cut was not offered.
             Cut::Here(_) => return Attempt::Refused,
         };
+        let checks = self.validates.then(|| {
+            let wanted = Wanted {
+                ip: !wishes.ip_checksum && gso.is_none(),
+                tcp: !wishes.tcp_checksum && gso.is_none(),
+                udp: !wishes.udp_checksum && gso.is_none(),
+            };
+            let payload = layout.payload_of(chain.pieces());
+            receive::check(&headers, &plan.layout, payload, false, wanted)
+        });
         let Some(head) = headers.get(..plan.layout.headers) else {
             return Attempt::Refused;
         };
@@ -350,6 +371,7 @@ impl Transmitter {
             count,
             facts: Facts::of(kind, &plan.layout, length as u32, gso.is_some()),
             payload: plan.layout.payload as u32,
+            checks: checks.and_then(core::result::Result::ok),
         };
         self.push_packet(sent, &about, total)
     }
@@ -430,6 +452,7 @@ impl Transmitter {
             count,
             facts: Facts::of(kind, &layout, frame.len() as u32, false),
             payload: 0,
+            checks: None,
         };
         let about = tx::Packet {
             checksum: Checksum::Unknown,

@@ -17,6 +17,8 @@ mod life;
 mod multicast;
 #[path = "support/nics.rs"]
 mod nics;
+#[path = "vif/settings.rs"]
+mod settings;
 mod support;
 #[path = "vif/tags.rs"]
 mod tags;
@@ -474,6 +476,9 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         "vif-no-control-ring" => hash::without_control_ring(&machine)?,
         "vif-multicast" => multicast::groups(&machine)?,
         "vif-addresses" => addresses::told(&machine)?,
+        "vif-settings" => settings::moved(&machine)?,
+        "vif-layout" => settings::laid_out(&machine)?,
+        "vif-checksums" => settings::validated(&machine)?,
         "vif-tags" => tags::both_ways(&machine)?,
         "vif-address" => own_address(&machine)?,
         "vif-link" => link(&machine)?,
@@ -561,6 +566,21 @@ fn the_backend_passes_the_groups_that_the_client_wants() {
 #[test]
 fn the_toolstack_and_the_network_are_told_of_addresses() {
     check("vif-addresses");
+}
+
+#[test]
+fn the_settings_of_an_emulated_card_become_the_devices() {
+    check("vif-settings");
+}
+
+#[test]
+fn received_frames_lie_as_the_settings_and_the_client_want() {
+    check("vif-layout");
+}
+
+#[test]
+fn checksums_of_sent_frames_are_counted_where_that_is_set() {
+    check("vif-checksums");
 }
 
 #[test]

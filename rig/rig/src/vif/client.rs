@@ -12,7 +12,9 @@ use nt_host::ke::thread;
 use nt_host::mm::mdl::{IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool};
 use nt_host::mm::pool::{ExAllocatePoolWithTag, ExFreePoolWithTag};
 use nt_host::pnp::node;
-use nt_sys::{GUID, IO_QUERY_INTERFACE, IRP_MN_QUERY_INTERFACE, MDL, NonPagedPoolNx, nt_success};
+use nt_sys::{
+    GUID, IO_QUERY_INTERFACE, IRP_MN_QUERY_INTERFACE, MDL, NonPagedPoolNx, PAGE_SIZE, nt_success,
+};
 use pv_interfaces::vif::*;
 use pv_interfaces::{Interface, Table, This};
 
@@ -38,6 +40,10 @@ pub struct Received {
     pub index: u32,
     /// Its hash.
     pub hash: PacketHash,
+    /// Where it begins in its page.
+    pub start: usize,
+    /// MDLs that it lies in.
+    pub pieces: usize,
 }
 
 /// What is said of frames that are sent.
@@ -491,8 +497,11 @@ unsafe fn called(context: *mut c_void, kind: u32, parameters: *const ParametersV
             (TYPE_QUEUE_PACKET, Some(parameters)) => {
                 // SAFETY: the parameters of this type.
                 let packet = unsafe { parameters.queue_packet };
+                let (bytes, start, pieces) = bytes(packet.mdl.cast(), packet.offset, packet.length);
                 seen.received.push(Received {
-                    bytes: bytes(packet.mdl.cast(), packet.offset, packet.length),
+                    bytes,
+                    start,
+                    pieces,
                     flags: packet.flags.0,
                     mss: packet.maximum_segment_size,
                     tci: packet.tag_control_information,
@@ -513,9 +522,9 @@ unsafe fn called(context: *mut c_void, kind: u32, parameters: *const ParametersV
     unsafe { (table.receiver_return_packet)(&raw const table.header, cookie) };
 }
 
-/// The bytes of a chain of mapped MDLs.
-fn bytes(mut mdl: *mut MDL, offset: u32, length: u32) -> Vec<u8> {
-    let mut all = Vec::new();
+/// The bytes of a chain of mapped MDLs, where they begin in their page, and the MDLs of the chain.
+fn bytes(mut mdl: *mut MDL, offset: u32, length: u32) -> (Vec<u8>, usize, usize) {
+    let (mut all, mut start, mut pieces) = (Vec::new(), 0, 0);
     // SAFETY: the provider's chain lives until the packet is given back.
     while let Some(fields) = unsafe { mdl.as_ref() } {
         // SAFETY: a mapped MDL's memory.
@@ -525,8 +534,13 @@ fn bytes(mut mdl: *mut MDL, offset: u32, length: u32) -> Vec<u8> {
                 fields.ByteCount as usize,
             )
         };
+        if pieces == 0 {
+            start = (piece.as_ptr() as usize + offset as usize) % PAGE_SIZE;
+        }
+        pieces += 1;
         all.extend_from_slice(piece);
         mdl = fields.Next;
     }
-    all[offset as usize..][..length as usize].to_vec()
+    let bytes = all[offset as usize..][..length as usize].to_vec();
+    (bytes, start, pieces)
 }

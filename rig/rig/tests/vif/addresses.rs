@@ -12,12 +12,13 @@ use xen_model::Resume;
 use crate::life::{GUEST_PATH, suspend, until};
 use crate::{DEVICE, connect, nic, serve, unplug};
 
-const MAC: [u8; 6] = [0x00, 0x16, 0x3E, 0, 0, 0];
+/// Interface 0's.
+pub const MAC: [u8; 6] = [0x00, 0x16, 0x3E, 0, 0, 0];
 const V4: [u8; 4] = [192, 0, 2, 7];
 const V6: [u16; 8] = [0x2001, 0xDB8, 0, 0, 0, 0, 0, 0x17];
 
 /// An interface of the system with these addresses.
-fn interface(luid: u64, permanent: [u8; 6], addresses: Vec<(IpAddr, u8)>) -> Interface {
+pub fn interface(luid: u64, permanent: [u8; 6], addresses: Vec<(IpAddr, u8)>) -> Interface {
     Interface {
         luid,
         index: luid as u32,
