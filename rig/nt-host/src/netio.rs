@@ -5,6 +5,8 @@
 //!   rig ── set, remove ──▶ interfaces ── GetIfTable2, GetUnicastIpAddressTable ──▶ drivers
 //!                              └── NotifyUnicastIpAddressChange: a thread calls them
 //! ```
+//!
+//! Drivers import these functions, or walk the export table of the image, which is there for that ([`load`]).
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -25,6 +27,7 @@ use nt_sys::{
 use crate::exports;
 use crate::ke::{border, processor, thread, wait};
 use crate::mm::pool;
+use crate::pe::{LoadError, facade, modules};
 use crate::sync::Mutex;
 
 const TAG: pool::Tag = *b"MibT";
@@ -73,6 +76,15 @@ struct Registration {
 static INTERFACES: Mutex<Vec<Interface>> = Mutex::new(Vec::new());
 static REGISTERED: Mutex<Vec<Arc<Registration>>> = Mutex::new(Vec::new());
 static NEXT: AtomicUsize = AtomicUsize::new(1);
+
+/// Loads the image. In an NT thread at PASSIVE_LEVEL, before the drivers.
+pub(crate) fn load() -> Result<(), LoadError> {
+    const NAME: &str = "netio.sys";
+    let mut names: Vec<_> = EXPORTS.iter().map(|export| export.name).collect();
+    names.sort_unstable();
+    modules::provide(NAME, facade::file_of(NAME, &names));
+    modules::load(NAME).map(drop)
+}
 
 /// Adds an interface, or changes the one with its LUID. Callable from any host thread.
 pub fn set(interface: Interface) {

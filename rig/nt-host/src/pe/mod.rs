@@ -9,6 +9,7 @@ mod bind;
 pub mod detour;
 mod dynamic;
 pub mod error;
+pub mod facade;
 pub mod image;
 pub mod insn;
 pub mod modules;

@@ -71,6 +71,9 @@ pub fn start(functions: Vec<PciFunction>) {
     }
     let manage = move || {
         crate::io::work::start();
+        if let Err(error) = crate::netio::load() {
+            log(alloc::format!("{error}"));
+        }
         if let Some(root) = pci::plug(functions) {
             enumerate::children(root);
         }

@@ -31,5 +31,7 @@ pub fn figures() -> Vec<Figures> {
         lock: time::longest(Timed::Lock, module.id),
         stack: stack::most(module.id),
     };
-    modules::all().map(of).collect()
+    // An image without an entry point is no driver.
+    let drivers = modules::all().filter(|module| module.entry().is_some());
+    drivers.map(of).collect()
 }

@@ -1,9 +1,27 @@
 //! The cases, a file for each kind of object.
 
+/// UTF-16 with its zero, at compile time.
+macro_rules! wide {
+    ($text:literal) => {{
+        const UNITS: [u16; $text.len() + 1] = {
+            let (text, mut units, mut at) = ($text.as_bytes(), [0; $text.len() + 1], 0);
+            while at < text.len() {
+                units[at] = text[at] as u16;
+                at += 1;
+            }
+            units
+        };
+        let units: &'static [u16] = &UNITS;
+        units
+    }};
+}
+
 pub mod bug_check;
 mod dpcs;
 mod events;
 mod exceptions;
+mod hashes;
+mod images;
 pub mod interfaces;
 mod interrupts;
 mod irps;
@@ -35,6 +53,8 @@ pub static GROUPS: &[&Group] = &[
     &dpcs::GROUP,
     &registry::GROUP,
     &exceptions::GROUP,
+    &hashes::GROUP,
+    &images::GROUP,
     &objects::GROUP,
     &irps::GROUP,
     &queues::GROUP,

@@ -6,22 +6,6 @@ use crate::suite::Outcome;
 use crate::support::*;
 use crate::wdk::*;
 
-/// UTF-16 with its zero, at compile time.
-macro_rules! wide {
-    ($text:literal) => {{
-        const UNITS: [u16; $text.len() + 1] = {
-            let (text, mut units, mut at) = ($text.as_bytes(), [0; $text.len() + 1], 0);
-            while at < text.len() {
-                units[at] = text[at] as u16;
-                at += 1;
-            }
-            units
-        };
-        let units: &'static [u16] = &UNITS;
-        units
-    }};
-}
-
 fn counted(units: &[u16]) -> UNICODE_STRING {
     let mut string = empty();
     RtlInitUnicodeString(&raw mut string, units.as_ptr());

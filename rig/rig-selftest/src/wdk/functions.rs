@@ -520,6 +520,39 @@ unsafe extern "system" {
     fn strlen(text: *const u8) -> usize;
 }
 
+#[link(name = "ksecdd.sys", kind = "raw-dylib", modifiers = "+verbatim")]
+unsafe extern "system" {
+    // Hashes. bcrypt.h.
+    pub safe fn BCryptOpenAlgorithmProvider(
+        algorithm: *mut HANDLE,
+        name: *const u16,
+        implementation: *const u16,
+        flags: u32,
+    ) -> NTSTATUS;
+    pub safe fn BCryptCloseAlgorithmProvider(algorithm: HANDLE, flags: u32) -> NTSTATUS;
+    pub safe fn BCryptGetProperty(
+        object: HANDLE,
+        property: *const u16,
+        out: *mut u8,
+        room: u32,
+        needed: *mut u32,
+        flags: u32,
+    ) -> NTSTATUS;
+    pub safe fn BCryptCreateHash(
+        algorithm: HANDLE,
+        hash: *mut HANDLE,
+        object: *mut u8,
+        room: u32,
+        secret: *const u8,
+        length: u32,
+        flags: u32,
+    ) -> NTSTATUS;
+    pub safe fn BCryptHashData(hash: HANDLE, input: *const u8, length: u32, flags: u32)
+    -> NTSTATUS;
+    pub safe fn BCryptFinishHash(hash: HANDLE, out: *mut u8, length: u32, flags: u32) -> NTSTATUS;
+    pub safe fn BCryptDestroyHash(hash: HANDLE) -> NTSTATUS;
+}
+
 #[link(name = "wmilib.sys", kind = "raw-dylib", modifiers = "+verbatim")]
 unsafe extern "system" {
     pub safe fn WmiFireEvent(
