@@ -177,6 +177,8 @@ pub struct Adapter {
     pub(crate) scale: Mutex<Scale>,
     /// The packet filter that was set last.
     pub(crate) filter: AtomicU32,
+    /// Bytes that frames may have at most, with the Ethernet header and a VLAN tag.
+    pub(crate) longest: AtomicU32,
     pub(crate) gate: Gate,
     /// Lists of the miniport's that are above NDIS.
     pub(crate) indicated: AtomicUsize,
@@ -238,6 +240,7 @@ impl Adapter {
             offload: Mutex::new(Offload::default()),
             scale: Mutex::new(Scale::default()),
             filter: AtomicU32::new(0),
+            longest: AtomicU32::new(0),
             gate: Gate::new(),
             indicated: AtomicUsize::new(0),
             pausing: Operation::new(),

@@ -1,6 +1,7 @@
 //! NdisMSetMiniportAttributes: what a miniport says of an adapter while it initialises it.
 
 use core::ffi::c_void;
+use core::sync::atomic::Ordering;
 
 use nt_host::exports;
 use nt_host::verifier::Rule;
@@ -280,8 +281,6 @@ pub struct Attributes {
     pub general: bool,
     flags: u32,
     info: Info,
-    /// Bytes that frames may have at most, with the Ethernet header and a VLAN tag.
-    pub longest: u32,
     /// Kinds of frames that a filter can ask for.
     pub filters: u32,
 }
@@ -418,7 +417,8 @@ unsafe fn describe(adapter: &Adapter, attributes: *const c_void) {
     };
     let mut own = adapter.attributes.lock();
     own.general = true;
-    own.longest = given.MtuSize.saturating_add(HEADERS);
+    let longest = given.MtuSize.saturating_add(HEADERS);
+    adapter.longest.store(longest, Ordering::Relaxed);
     own.filters = given.SupportedPacketFilters;
     own.info = Info {
         mac: address(given.CurrentMacAddress),

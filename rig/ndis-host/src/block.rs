@@ -14,6 +14,7 @@ use nt_sys::MDL;
 use nt_sys::ndis::{NET_BUFFER, NET_BUFFER_LIST, NET_BUFFER_LIST_CONTEXT};
 
 use crate::adapter::Adapter;
+use crate::large::Large;
 use crate::pool::Pool;
 use crate::seen::Seen;
 
@@ -61,6 +62,8 @@ pub struct Block {
     adapter: AtomicPtr<Adapter>,
     /// What it looked like when it was handed over.
     pub seen: Seen,
+    /// What was asked of a large send.
+    pub large: Large,
     /// Where it was in a list of them, for whoever has to walk that again.
     pub bytes: u32,
     /// What is a protocol's own about it.
@@ -192,6 +195,7 @@ impl Block {
             holder: AtomicU32::new(holder::POOL),
             adapter: AtomicPtr::new(null_mut()),
             seen: Seen::default(),
+            large: Large::default(),
             bytes: 0,
             tag: 0,
             frame: None,

@@ -38,6 +38,7 @@ mod handle;
 mod install;
 mod interface;
 mod keyword;
+mod large;
 mod life;
 mod memory;
 mod oid;

@@ -8,12 +8,12 @@ use nt_host::ke::irql;
 use nt_host::verifier::Rule;
 use nt_sys::MDL;
 use nt_sys::ndis::{
-    NDIS_HANDLE, NDIS_RECEIVE_FLAGS_DISPATCH_LEVEL, NDIS_RECEIVE_FLAGS_MORE_NBLS,
+    Coalesced, NDIS_HANDLE, NDIS_RECEIVE_FLAGS_DISPATCH_LEVEL, NDIS_RECEIVE_FLAGS_MORE_NBLS,
     NDIS_RECEIVE_FLAGS_PERFECT_FILTERED, NDIS_RECEIVE_FLAGS_RESOURCES,
     NDIS_RECEIVE_FLAGS_SHARED_MEMORY_INFO_VALID, NDIS_RECEIVE_FLAGS_SINGLE_ETHER_TYPE,
     NDIS_RECEIVE_FLAGS_SINGLE_QUEUE, NDIS_RECEIVE_FLAGS_SINGLE_VLAN,
     NDIS_RETURN_FLAGS_DISPATCH_LEVEL, NET_BUFFER, NET_BUFFER_LIST, ReceiveChecksum,
-    TcpIpChecksumNetBufferListInfo,
+    TcpIpChecksumNetBufferListInfo, TcpRecvSegCoalesceInfo,
 };
 use trace::{Class, Event};
 
@@ -152,6 +152,14 @@ fn check(adapter: &'static Adapter, list: &NET_BUFFER_LIST) -> u32 {
     if nb.DataLength < SHORTEST {
         wrong(format_args!(
             "has a frame of {} bytes, which is shorter than an Ethernet header",
+            nb.DataLength
+        ));
+    }
+    let longest = adapter.longest.load(Ordering::Relaxed);
+    let coalesced = Coalesced(list.NetBufferListInfo[TcpRecvSegCoalesceInfo] as usize as u32);
+    if nb.DataLength > longest && coalesced.segments() == 0 {
+        wrong(format_args!(
+            "has a frame of {} bytes, which is longer than {longest} and not coalesced",
             nb.DataLength
         ));
     }

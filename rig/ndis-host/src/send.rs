@@ -25,6 +25,7 @@ use trace::{Class, Event};
 use crate::adapter::{Adapter, State};
 use crate::block::{Block, holder, holder_text};
 use crate::call;
+use crate::large::Large;
 use crate::packet::Packet;
 use crate::seen::Seen;
 
@@ -135,6 +136,8 @@ fn transmit(adapter: &'static Adapter, packets: Vec<Packet>) {
         first = &raw mut fields.nbl;
         // SAFETY: the host's own list.
         fields.seen = unsafe { Seen::of(first) };
+        // SAFETY: as above.
+        fields.large = unsafe { Large::of(&fields.nbl) };
         fields.pass(holder::MAKER, holder::SENDER, adapter);
         trace::emit(Class::Net, || Event::ListSend {
             adapter: adapter.index.into(),
@@ -248,6 +251,11 @@ fn take_back(adapter: &'static Adapter, block: NonNull<Block>, nbl: *mut NET_BUF
     if fields.nbl.Status == NDIS_STATUS_PENDING {
         Rule::NblStatus.breach(format_args!(
             "{NAME}: list {nbl:p} has the status NDIS_STATUS_PENDING, which it had when it was sent"
+        ));
+    }
+    if let Some((said, expected)) = fields.large.is_wrong(&fields.nbl) {
+        Rule::NblStatus.breach(format_args!(
+            "{NAME}: list {nbl:p} says {said:#x} of the large send that it was, not {expected:#x}"
         ));
     }
     // SAFETY: the host's own list, whose MDLs are its own as well, unless the miniport changed that.

@@ -284,7 +284,7 @@ rules! {
         NblCompletedTwice "nbl-completed-twice" 0xc4
             "a miniport completes a NET_BUFFER_LIST twice, or one that it was not given to send"
         NblStatus "nbl-status" 0xc4
-            "a miniport completes a NET_BUFFER_LIST without having set its status"
+            "a miniport completes a NET_BUFFER_LIST without having set its status, or what became of a large send"
         NblChanged "nbl-changed" 0xc4
             "a NET_BUFFER_LIST that was sent, its NET_BUFFERs, MDLs or headers come back changed"
         NblFlags "nbl-flags" 0xc4

@@ -605,6 +605,16 @@ pub const CASES: &[Case] = &[
         "it was given to send",
     ),
     posed("indicates-a-runt", NblMalformed, "has a frame of 10 bytes"),
+    posed(
+        "indicates-more-than-its-mtu",
+        NblMalformed,
+        "is longer than 1518 and not coalesced",
+    ),
+    posed(
+        "forgets-that-a-send-was-large",
+        NblStatus,
+        "says 0x422003e8 of the large send that it was, not 0x40000000",
+    ),
     posed("indicates-a-wrong-hash", NblHash, "which its frame is not"),
     posed(
         "frees-what-it-is-to-send",

@@ -504,6 +504,7 @@ fn break_a_rule(adapter: Handle, list: List) -> bool {
         Some("indicates-what-it-is-to-send") => indicate(list),
         Some("frees-what-it-is-to-send") => NdisFreeNetBufferList(list),
         Some("indicates-a-runt") => indicate(frame(&[0; 10])),
+        Some("indicates-more-than-its-mtu") => indicate(frame(&[0; 1519])),
         Some("indicates-a-wrong-hash") => {
             let own = frame(&[0; 60]);
             // SAFETY: a fresh list.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use ndis_host::{Binding, Control, Kept, OidRequest, Protocol, Received};
+use ndis_host::{Binding, Control, Kept, OidRequest, Protocol, Received, Segmentation};
 use nt_host::pnp::PciFunction;
 use nt_sys::ndis::{
     NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL, NDIS_STATUS_LINK_STATE, OID_GEN_CURRENT_PACKET_FILTER,
@@ -33,6 +33,8 @@ const CASES: &[&str] = &[
     "keeps-a-list",
     "indicates-what-it-is-to-send",
     "indicates-a-runt",
+    "indicates-more-than-its-mtu",
+    "forgets-that-a-send-was-large",
     "indicates-a-wrong-hash",
     "frees-what-it-is-to-send",
     "writes-a-freed-list",
@@ -132,6 +134,13 @@ pub fn play(case: &str) {
         _ => {
             let mut packet = adapter.packet(60, &Default::default()).expect("memory");
             packet.fill(&[0; 60]);
+            if case == "forgets-that-a-send-was-large" {
+                packet.set_segmentation(Segmentation::LsoV2 {
+                    mss: 1000,
+                    tcp_offset: 34,
+                    ip_version: 4,
+                });
+            }
             binding.send(vec![packet], None);
         }
     }
