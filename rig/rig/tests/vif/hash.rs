@@ -2,7 +2,7 @@
 
 use std::ptr::null;
 
-use backends::net::{Frame, FrameHash, Offer};
+use backends::net::{Frame, FrameHash, Nics, Offer};
 use nt_sys::nt_success;
 use pv_interfaces::vif::*;
 use rig::boot::Machine;
@@ -121,6 +121,27 @@ fn need(what: &str, status: i32) -> Result<(), String> {
 }
 
 /// Two queues, each with the packets that the mapping gives it, also after a migration.
+/// Waits until frames have hashes: the new backend is told of that once it is connected.
+fn hashes(machine: &Machine, nics: &Nics, client: &VifClient) -> Result<(), String> {
+    let (mut sent, mut arrived) = (0, 0);
+    until("frames have hashes again", || {
+        let frames = client.take();
+        arrived += frames.len();
+        let hashed = frames
+            .iter()
+            .any(|frame| frame.hash.algorithm == HASH_ALGORITHM_TOEPLITZ);
+        if !hashed && arrived == sent {
+            let frame = Frame {
+                bytes: segment(FLOWS[0]),
+                ..Frame::default()
+            };
+            nics.send(machine.dom0(), 0, frame);
+            sent += 1;
+        }
+        hashed
+    })
+}
+
 pub fn spread(machine: &Machine) -> Result<(), String> {
     nic::bind();
     let nics = serve(machine);
@@ -183,6 +204,7 @@ pub fn spread(machine: &Machine) -> Result<(), String> {
         }
         suspend(machine, Resume::Restored)?;
         until("it is connected again", || nics.is_connected(0))?;
+        hashes(machine, &nics, &client)?;
     }
     need("no hash", set_algorithm(&client, HASH_ALGORITHM_NONE))?;
     nics.send(
