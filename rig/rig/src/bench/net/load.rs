@@ -29,6 +29,9 @@ const DEPTH: u64 = 64;
 const DEPTH_LARGE: u64 = 12;
 /// Frames that are sent in one call.
 const BATCH: u64 = 16;
+/// Bytes of headers: Ethernet, IPv4, and TCP or UDP.
+const HEADERS_TCP: u64 = 54;
+const HEADERS_UDP: u64 = 42;
 /// Data of a segment.
 const SEGMENT: u16 = 1460;
 /// The card's MTU, for the longest frames.
@@ -55,6 +58,11 @@ struct Shared {
     depth: AtomicU64,
     given: AtomicU64,
     taken: AtomicU64,
+    /// Bytes of a frame's headers, and of its data.
+    headers: AtomicU64,
+    data: AtomicU64,
+    /// Bytes of data that arrived.
+    seen: AtomicU64,
     submitted: AtomicU64,
     sent: AtomicU64,
     refused: AtomicU64,
@@ -133,9 +141,16 @@ struct Upper(Arc<Shared>);
 
 impl Protocol for Upper {
     fn receive(&self, frames: &mut Received<'_>) {
-        let count = frames.count() as u64;
+        let of = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        // A large frame may arrive as several lists, each with headers.
+        let headers = of(&self.0.headers);
+        let data: u64 = frames
+            .map(|frame| (frame.len() as u64).saturating_sub(headers))
+            .sum();
+        let seen = self.0.seen.fetch_add(data, Ordering::AcqRel) + data;
         self.0.last.store(tsc(), Ordering::Release);
-        self.0.taken.fetch_add(count, Ordering::AcqRel);
+        let whole = of(&self.0.data).max(1);
+        self.0.taken.fetch_max(seen / whole, Ordering::AcqRel);
         if !self.0.stop.load(Ordering::Acquire)
             && let Some(bell) = read(&self.0.bell)
         {
@@ -288,9 +303,14 @@ impl Bed {
         shared
             .depth
             .store(depth * u64::from(row.queues), Ordering::Release);
+        let headers = if large { HEADERS_TCP } else { HEADERS_UDP };
+        shared.headers.store(headers, Ordering::Release);
+        let data = row.size.bytes() as u64 + 14 - headers;
+        shared.data.store(data, Ordering::Release);
         for counter in [
             &shared.given,
             &shared.taken,
+            &shared.seen,
             &shared.submitted,
             &shared.sent,
             &shared.refused,
