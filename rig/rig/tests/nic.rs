@@ -87,6 +87,11 @@ fn without_ndis(machine: &Machine) -> Result<(), String> {
     let spec = VifSpec::new(0);
     let mac = spec.mac;
     dom0.attach_vif(spec);
+    // Nobody is above a device that has not started.
+    until("its driver starts", || {
+        let mut devices = machine.devices().into_iter();
+        devices.any(|row| row.instance == DEVICE && row.started)
+    })?;
     until("it is connected", || nics.is_connected(0))?;
     let mut client = VifClient::open(DEVICE, 10)?;
     client.enable(0)?;
