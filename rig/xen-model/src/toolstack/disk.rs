@@ -2,14 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use xen_abi::DomId;
-use xen_abi::xenbus::XenbusState;
-
-use super::{FRONTEND, GUEST_PATH};
+use super::{FRONTEND, GUEST_PATH, READ_ONLY};
 use crate::GUEST;
 use crate::dom0::Dom0;
 use crate::hypercall::guard;
-use crate::store::{Permission, Rights};
 
 /// Which of domain 0's backends serves a disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,7 +103,7 @@ impl VbdSpec {
 
     /// Its directory in the guest's part of the store.
     pub fn frontend_path(&self) -> String {
-        format!("{GUEST_PATH}/device/vbd/{}", self.devid)
+        frontend_path(self.devid)
     }
 
     /// Its directory in domain 0's.
@@ -119,6 +115,10 @@ impl VbdSpec {
             self.devid
         )
     }
+}
+
+fn frontend_path(devid: u32) -> String {
+    format!("{GUEST_PATH}/device/vbd/{devid}")
 }
 
 impl Dom0 {
@@ -146,11 +146,7 @@ impl Dom0 {
         ] {
             store.write(&format!("{frontend}/{key}"), value);
         }
-        let readable = [
-            Permission::new(DomId::DOM0, Rights::None),
-            Permission::new(GUEST, Rights::Read),
-        ];
-        store.make_dir(&backend, &readable);
+        store.make_dir(&backend, &READ_ONLY);
         let flag = |b: bool| if b { "1" } else { "0" }.to_owned();
         let mut keys = vec![
             ("frontend".to_owned(), frontend),
@@ -208,31 +204,14 @@ impl Dom0 {
 
     /// Asks both ends to let go of a disk (`xl block-detach`). [`Self::finish_detach`] follows when they have.
     pub fn detach_disk(&self, devid: u32) {
-        let backend = self.backend_path(devid);
-        let mut store = self.store();
-        store.write(&format!("{backend}/online"), "0");
-        store.write(
-            &format!("{backend}/state"),
-            XenbusState::Closing.number().to_string(),
-        );
-        drop(store);
-        self.bell().ring();
+        self.ask_to_close(&self.backend_path(devid));
     }
 
     /// Removes a disk's directories if its backend has closed, or in any case if `force`. Returns whether it is gone.
     pub fn finish_detach(&self, devid: u32, force: bool) -> bool {
-        let backend = self.backend_path(devid);
-        let mut store = self.store();
-        let closed = matches!(
-            store.read_state(&backend),
-            XenbusState::Closed | XenbusState::Unknown
-        );
-        if !closed && !force {
+        if !self.remove_directories(&frontend_path(devid), &self.backend_path(devid), force) {
             return false;
         }
-        store.remove(&backend);
-        store.remove(&format!("{GUEST_PATH}/device/vbd/{devid}"));
-        drop(store);
         if let Some(guest) = &mut *guard(self.guest.lock()) {
             guest.disks.remove(&devid);
         }

@@ -7,6 +7,7 @@
 //! [`Dom0`]: crate::dom0::Dom0
 
 mod build;
+mod device;
 mod disk;
 mod power;
 mod vif;

@@ -1,13 +1,9 @@
 //! Network interfaces in xenstore, as libxl lays them out. tools/libs/light/libxl_nic.c.
 
-use xen_abi::DomId;
-use xen_abi::xenbus::XenbusState;
-
-use super::{FRONTEND, GUEST_PATH};
+use super::{FRONTEND, GUEST_PATH, READ_ONLY};
 use crate::GUEST;
 use crate::dom0::Dom0;
 use crate::hypercall::guard;
-use crate::store::{Permission, Rights};
 
 /// A virtual network interface, as the toolstack describes it to both ends.
 #[derive(Clone, Debug)]
@@ -44,13 +40,17 @@ impl VifSpec {
 
     /// Its directory in the guest's part of the store.
     pub fn frontend_path(&self) -> String {
-        format!("{GUEST_PATH}/device/vif/{}", self.devid)
+        frontend_path(self.devid)
     }
 
     /// Its directory in domain 0's.
     pub fn backend_path(&self) -> String {
         backend_path(self.devid)
     }
+}
+
+fn frontend_path(devid: u32) -> String {
+    format!("{GUEST_PATH}/device/vif/{devid}")
 }
 
 fn backend_path(devid: u32) -> String {
@@ -71,11 +71,7 @@ impl Dom0 {
         let (frontend, backend) = (spec.frontend_path(), spec.backend_path());
         let mut store = self.store();
         store.remove(&backend);
-        let readable = [
-            Permission::new(DomId::DOM0, Rights::None),
-            Permission::new(GUEST, Rights::Read),
-        ];
-        store.make_dir(&backend, &readable);
+        store.make_dir(&backend, &READ_ONLY);
         let mac = spec.mac_text();
         for (key, value) in [
             ("frontend", frontend.clone()),
@@ -115,31 +111,14 @@ impl Dom0 {
 
     /// Asks both ends to let go of an interface (`xl network-detach`). [`Self::finish_vif_detach`] follows when they have.
     pub fn detach_vif(&self, devid: u32) {
-        let backend = backend_path(devid);
-        let mut store = self.store();
-        store.write(&format!("{backend}/online"), "0");
-        store.write(
-            &format!("{backend}/state"),
-            XenbusState::Closing.number().to_string(),
-        );
-        drop(store);
-        self.bell().ring();
+        self.ask_to_close(&backend_path(devid));
     }
 
     /// Removes an interface's directories if its backend has closed, or in any case if `force`. Returns whether it is gone.
     pub fn finish_vif_detach(&self, devid: u32, force: bool) -> bool {
-        let backend = backend_path(devid);
-        let mut store = self.store();
-        let closed = matches!(
-            store.read_state(&backend),
-            XenbusState::Closed | XenbusState::Unknown
-        );
-        if !closed && !force {
+        if !self.remove_directories(&frontend_path(devid), &backend_path(devid), force) {
             return false;
         }
-        store.remove(&backend);
-        store.remove(&format!("{GUEST_PATH}/device/vif/{devid}"));
-        drop(store);
         if let Some(guest) = &mut *guard(self.guest.lock()) {
             guest.vifs.remove(&devid);
         }
