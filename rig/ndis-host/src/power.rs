@@ -6,29 +6,20 @@
 //! ```
 //! A miniport that does not say NO_HALT_ON_SUSPEND is halted before its device loses power.
 
-use alloc::boxed::Box;
-
 use nt_host::io::incoming::Incoming;
-use nt_host::po::{PoRequestPowerIrp, PoSetPowerState};
+use nt_host::po::{PoSetPowerState, policy};
 use nt_sys::ndis::{
     NDIS_PAUSE_LOW_POWER, NDIS_STATUS_SUCCESS, NdisDeviceStateD0, NdisDeviceStateD3,
     NdisHaltDevicePoweredDown, NdisShutdownPowerOff, OID_PNP_QUERY_POWER, OID_PNP_SET_POWER,
 };
 use nt_sys::{
-    DEVICE_OBJECT, DevicePowerState, IO_STATUS_BLOCK, IRP_MN_QUERY_POWER, IRP_MN_SET_POWER,
-    NTSTATUS, POWER_STATE, PVOID, PowerDeviceD0, PowerDeviceD3, PowerSystemShutdown,
-    PowerSystemWorking, STATUS_PENDING, SystemPowerState, UCHAR, nt_success,
+    DevicePowerState, IRP_MN_QUERY_POWER, IRP_MN_SET_POWER, NTSTATUS, PowerDeviceD0,
+    PowerSystemShutdown, SystemPowerState, nt_success,
 };
 
 use crate::adapter::{Adapter, State};
 use crate::oid::{self, Kind, OidRequest};
 use crate::{life, pnp};
-
-/// A system power IRP that waits for the device's.
-struct Waiting {
-    adapter: &'static Adapter,
-    request: Incoming,
-}
 
 /// Power requests for an adapter's device.
 pub fn adapter(adapter: &'static Adapter, request: Incoming) -> NTSTATUS {
@@ -46,7 +37,11 @@ pub fn adapter(adapter: &'static Adapter, request: Incoming) -> NTSTATUS {
                 .desk
                 .run(move || life::shut_down(adapter, NdisShutdownPowerOff));
         }
-        return to_device(adapter, request, minor, state == PowerSystemWorking);
+        let on = move |request| {
+            pnp::pass(adapter, request);
+        };
+        // SAFETY: the adapter's device lives while a request is at it.
+        return unsafe { policy::device_first(adapter.fdo, request, on) };
     }
     // SAFETY: every member of the union is a number.
     let state = unsafe { power.State.DeviceState };
@@ -114,53 +109,4 @@ fn say(adapter: &'static Adapter, kind: Kind, oid: u32, state: i32) {
             answer.status
         ));
     }
-}
-
-/// Turns a system power IRP into a device's.
-fn to_device(adapter: &'static Adapter, request: Incoming, minor: u8, working: bool) -> NTSTATUS {
-    let state = POWER_STATE {
-        DeviceState: if working {
-            PowerDeviceD0
-        } else {
-            PowerDeviceD3
-        },
-    };
-    request.pend();
-    let context = Box::into_raw(Box::new(Waiting { adapter, request })).cast();
-    // SAFETY: the adapter's device lives while a request is at it.
-    let status = unsafe {
-        PoRequestPowerIrp(
-            adapter.fdo,
-            minor,
-            state,
-            Some(done),
-            context,
-            core::ptr::null_mut(),
-        )
-    };
-    if status != STATUS_PENDING {
-        // SAFETY: nobody else has the context, since no IRP was sent.
-        let waiting = unsafe { Box::from_raw(context.cast::<Waiting>()) };
-        waiting.request.complete(Err(status));
-    }
-    STATUS_PENDING
-}
-
-unsafe extern "win64" fn done(
-    _device: *mut DEVICE_OBJECT,
-    _minor: UCHAR,
-    _state: POWER_STATE,
-    context: PVOID,
-    status: *mut IO_STATUS_BLOCK,
-) {
-    // SAFETY: the context that `to_device` gave, once.
-    let waiting = unsafe { Box::from_raw(context.cast::<Waiting>()) };
-    // SAFETY: valid as documented for this routine.
-    let status = unsafe { (*status).Status };
-    let Waiting { adapter, request } = *waiting;
-    if !nt_success(status) {
-        request.complete(Err(status));
-        return;
-    }
-    pnp::pass(adapter, request);
 }

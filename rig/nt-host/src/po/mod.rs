@@ -4,7 +4,10 @@
 //!   down: children before parents, QUERY_POWER to all, then SET_POWER     up: parents before children
 //! ```
 //!
-//! A device's power policy owner turns the system IRP into a device IRP with PoRequestPowerIrp.
+//! A device's power policy owner turns the system IRP into a device IRP with PoRequestPowerIrp; port drivers of the rig's
+//! own do it with [`policy::device_first`].
+
+pub mod policy;
 
 use alloc::format;
 use alloc::string::String;
