@@ -15,6 +15,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU32;
 use ring::FrontRing;
+use xen_abi::Gref;
 use xen_abi::netif::{
     EXTRA_FLAG_MORE, Extra, ExtraInfo, InEntry, RX_EXTRA_INFO, RX_MORE_DATA, RX_WORDS, RxRequest,
     RxResponse,
@@ -46,6 +47,11 @@ pub enum Broken {
         slot: u16,
         /// The id in the response.
         id: u16,
+    },
+    /// A slot that is said to be answered still holds the request.
+    Unanswered {
+        /// The slot.
+        slot: u16,
     },
     /// Extras behind another response than a packet's first.
     LateExtra,
@@ -275,11 +281,7 @@ impl<G: Grants, P, M: AsRef<[AtomicU32]>> Rx<G, P, M> {
             return;
         };
         let slot = ring.slot(self.produced);
-        let request = RxRequest {
-            id: slot as u16,
-            pad: 0,
-            gref: grants.gref(&buffer.grant),
-        };
+        let request = request(slot, grants.gref(&buffer.grant));
         match self.slots.get_mut(slot as usize) {
             Some(place @ None) if ring.push(&request.to_words()).is_ok() => {
                 *place = Some(buffer);
@@ -292,7 +294,7 @@ impl<G: Grants, P, M: AsRef<[AtomicU32]>> Rx<G, P, M> {
 
     /// Takes what is in a slot into the packet that is coming in.
     fn take(&mut self, slot: u32, words: &[u32; RX_WORDS], grants: &G) -> Result<(), Broken> {
-        let id = RxResponse::from_words(words).id;
+        let RxResponse { id, status, .. } = RxResponse::from_words(words);
         let unexpected = Broken::UnexpectedId {
             slot: slot as u16,
             id,
@@ -300,6 +302,13 @@ impl<G: Grants, P, M: AsRef<[AtomicU32]>> Rx<G, P, M> {
         let Some(buffer) = self.slots.get_mut(slot as usize).and_then(Option::take) else {
             return Err(self.break_off(unexpected));
         };
+        // The index has run ahead. From here on the two ends would count differently, and wait for each other.
+        let request = request(slot, grants.gref(&buffer.grant)).to_words();
+        if status == 0 && *words == request {
+            self.left.push(buffer);
+            let slot = slot as u16;
+            return Err(self.break_off(Broken::Unanswered { slot }));
+        }
         if self.assembly.slots() >= ENTRIES {
             self.left.push(buffer);
             return Err(self.break_off(Broken::EndlessPacket));
@@ -365,6 +374,15 @@ impl<G: Grants, P, M: AsRef<[AtomicU32]>> Rx<G, P, M> {
         self.counters.packets += 1;
         self.counters.octets += u64::from(packet.length());
         packet
+    }
+}
+
+/// What a slot asks with: its own number is the id.
+fn request(slot: u32, gref: Gref) -> RxRequest {
+    RxRequest {
+        id: slot as u16,
+        pad: 0,
+        gref,
     }
 }
 

@@ -373,7 +373,7 @@ fn extras_without_end_break_the_ring() {
 fn lies_break_the_ring_and_lose_no_page() {
     type Lie = fn(&mut Setup);
     type Reason = fn(&Broken) -> bool;
-    let lies: [(Lie, Reason); 5] = [
+    let lies: [(Lie, Reason); 6] = [
         (
             |setup| {
                 let _ = setup.backend.take();
@@ -402,6 +402,13 @@ fn lies_break_the_ring_and_lose_no_page() {
                 setup.put(0, 8, 60);
             },
             |broken| *broken == Broken::LateExtra,
+        ),
+        (
+            |setup| {
+                setup.put(0, 0, 60);
+                setup.backend.ring.rsp_prod += 1;
+            },
+            |broken| *broken == Broken::Unanswered { slot: 1 },
         ),
         (
             |setup| setup.backend.ring.rsp_prod = 257,
