@@ -104,8 +104,8 @@ impl Caches {
     }
 }
 
-/// Objects of a cache that ends which are freed within one hold of its client's lock.
-const FREED_AT_A_TIME: usize = 16;
+/// Objects of a cache that are made or freed within one hold of its locks.
+const AT_A_TIME: usize = 16;
 
 /// Before each object. 16 bytes, so that the object is aligned as pool blocks are.
 #[repr(C)]
@@ -186,7 +186,7 @@ impl Cache {
     fn new(size: u32, reservation: u32, cap: u32, client: Client) -> Result<Cache> {
         let size = (size as usize).next_multiple_of(size_of::<usize>());
         let mut depot = Depot::new(reservation, cap).map_err(status_of)?;
-        fill(&mut depot, size)?;
+        fill(&mut depot, size, usize::MAX)?;
         let mut magazines = Vec::new();
         let count = processor::maximum_count() as usize;
         magazines.try_reserve_exact(count)?;
@@ -322,13 +322,13 @@ impl Cache {
         let step = || {
             let _here = RaisedIrql::dispatch();
             self.with_client_lock(false, || {
-                for _ in 0..FREED_AT_A_TIME {
+                for _ in 0..AT_A_TIME {
                     match self.steal() {
                         Some(object) => self.depot.lock().give(object),
                         None => break,
                     }
                 }
-                self.retire(FREED_AT_A_TIME)
+                self.retire(AT_A_TIME)
             })
         };
         while step() {}
@@ -339,18 +339,25 @@ impl Cache {
         left == 0
     }
 
-    /// Fills the cache up to its reservation, or gives back what nobody needs.
+    /// Fills the cache up to its reservation, or gives back what nobody needs. Some at a time, as in `close`.
     fn tend(&self) {
-        let closed = self.closed.lock();
-        if *closed {
-            return;
-        }
-        if let Err(status) = fill(&mut self.depot.lock(), self.size) {
-            nt::warning!("filling a cache: {status}");
-        }
-        let surplus = self.depot.lock().surplus();
-        if surplus != 0 {
-            self.with_client_lock(false, || _ = self.retire(surplus));
+        let mut surplus = self.depot.lock().surplus();
+        loop {
+            let closed = self.closed.lock();
+            if *closed {
+                return;
+            }
+            let filled = fill(&mut self.depot.lock(), self.size, AT_A_TIME);
+            let filled = filled.unwrap_or_else(|status| {
+                nt::warning!("filling a cache: {status}");
+                true
+            });
+            let now = surplus.min(AT_A_TIME);
+            surplus = surplus.saturating_sub(now);
+            let retired = now == 0 || !self.with_client_lock(false, || self.retire(now));
+            if filled && (retired || surplus == 0) {
+                return;
+            }
         }
     }
 
@@ -367,9 +374,10 @@ impl Cache {
     }
 }
 
-/// Adds objects up to the reservation. They are constructed when they are first handed out.
-fn fill(depot: &mut Depot<Object>, size: usize) -> Result<()> {
-    for _ in 0..depot.shortage() {
+/// Adds objects up to the reservation, and so many at most; whether it is reached. They are constructed when they are first
+/// handed out.
+fn fill(depot: &mut Depot<Object>, size: usize, most: usize) -> Result<bool> {
+    for _ in 0..depot.shortage().min(most) {
         let permit = depot.permit().map_err(status_of)?;
         match Object::allocate(size) {
             Ok(object) => {
@@ -382,7 +390,7 @@ fn fill(depot: &mut Depot<Object>, size: usize) -> Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(depot.shortage() == 0)
 }
 
 fn status_of(error: Error) -> NtStatus {
