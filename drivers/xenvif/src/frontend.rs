@@ -363,7 +363,7 @@ impl Frontend {
                 if let Some(old) = attached.take() {
                     nt::info!("vif/{}: resumed", self.number);
                     rounds = ANNOUNCEMENTS;
-                    old.abandon(&self);
+                    old.void(&self);
                 }
             }
             let (goal, number) = self.goal();

@@ -11,6 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bus::VifNumber;
 use core::fmt;
+use core::ops::RangeInclusive;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use handshake::Goal;
@@ -31,6 +32,7 @@ use pv_client::store::Watch;
 use pv_client::suspend::Late;
 use pv_client::{CText, c_text};
 use xen_abi::DomId;
+use xenstore::Value;
 
 use crate::session::Interfaces;
 
@@ -394,6 +396,24 @@ impl Attached {
         Ok(())
     }
 
+    /// Ends the connection after a resume. One that was being made meanwhile may have reached the backend of now, which
+    /// has to let go of it before anything is taken back.
+    #[inline(never)]
+    pub fn void(mut self: Box<Self>, frontend: &Frontend) {
+        // They are others since.
+        let path = c_text!("device/vif/{}", frontend.number);
+        let now: Result<_> = Directories::open(self.ends.store(), path, Some(DomId(0)));
+        if let Ok(now) = now
+            && matches!(now.own_value("state"), Value::Number(state) if CONNECTING.contains(&state))
+        {
+            self.ends = now;
+            if let Err(fault) = self.settle() {
+                nt::warning!("vif/{}: closing after a resume: {fault}", frontend.number);
+            }
+        }
+        self.take_down(frontend);
+    }
+
     /// Ends the connection without the backend's help. What it still uses is left to it.
     #[inline(never)]
     pub fn abandon(mut self: Box<Self>, frontend: &Frontend) {
@@ -455,6 +475,9 @@ fn shown(ends: &Directories) -> Backend {
         online: ends.backend_value("online").is_set(),
     }
 }
+
+/// States in which a backend may have a frontend's rings: Initialised and Connected.
+const CONNECTING: RangeInclusive<u64> = 3..=4;
 
 /// Where the toolstack is told of an interface.
 fn attributes(number: VifNumber) -> CText {
