@@ -286,6 +286,11 @@ pub struct Attributes {
 }
 
 impl Attributes {
+    /// The hardware can do something else now, says the miniport.
+    pub fn set_hardware(&mut self, hardware: Offload) {
+        self.info.hardware = hardware;
+    }
+
     /// What the adapter is.
     pub fn info(&self) -> Info {
         self.info.clone()

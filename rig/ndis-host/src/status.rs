@@ -119,7 +119,9 @@ unsafe fn take_in(adapter: &Adapter, code: i32, bytes: &[u8]) {
             demand(size);
             // SAFETY: as long as its header says.
             let offload = unsafe { Offload::read(bytes.as_ptr().cast()) };
-            if code == NDIS_STATUS_TASK_OFFLOAD_CURRENT_CONFIG {
+            if code == NDIS_STATUS_TASK_OFFLOAD_HARDWARE_CAPABILITIES {
+                adapter.attributes.lock().set_hardware(offload);
+            } else {
                 let hardware = adapter.info().hardware;
                 if let Some(what) = offload.beyond(&hardware) {
                     Rule::StatusMalformed.breach(format_args!(
