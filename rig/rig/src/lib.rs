@@ -7,6 +7,7 @@ pub mod debugger;
 pub mod demo;
 pub mod device;
 pub mod disk;
+pub mod exchange;
 pub mod faults;
 pub mod hypervisor;
 pub mod image;

@@ -190,6 +190,14 @@ impl Device {
         self.multicast.groups.clear();
     }
 
+    /// Is gone without a word, as a backend whose process ended.
+    pub(super) fn die(&mut self, dom0: &Dom0) {
+        self.disconnect(dom0.xen());
+        let mut store = dom0.store();
+        self.switch(&mut store, XenbusState::Closing);
+        self.switch(&mut store, XenbusState::Closed);
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         self.state == XenbusState::Connected
     }
@@ -313,12 +321,7 @@ impl Device {
         match lie {
             Lie::HoldRing => self.keeps_rings = true,
             Lie::Mute => (self.mute, self.keeps_rings) = (true, true),
-            Lie::Close => {
-                self.disconnect(dom0.xen());
-                let mut store = dom0.store();
-                self.switch(&mut store, XenbusState::Closing);
-                self.switch(&mut store, XenbusState::Closed);
-            }
+            Lie::Close => self.die(dom0),
             _ => {
                 let key = format!("{}/state", self.backend_path());
                 let mut store = dom0.store();

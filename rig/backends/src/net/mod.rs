@@ -165,6 +165,8 @@ struct State {
     to_guest: BTreeMap<u32, VecDeque<Frame>>,
     from_guest: BTreeMap<u32, Vec<Frame>>,
     connected: BTreeSet<u32>,
+    /// Whose backends are to die.
+    dying: BTreeSet<u32>,
     /// Of the interfaces that are not fed by hand.
     wires: BTreeMap<u32, Box<dyn Wire>>,
     traffic: BTreeMap<u32, Vec<Traffic>>,
@@ -198,6 +200,11 @@ impl Nics {
     /// What the backend of an interface does that it should not, from when it is plugged in next.
     pub fn misbehave(&self, devid: u32, mischief: Mischief) {
         self.lock().mischief.insert(devid, mischief);
+    }
+
+    /// Has an interface's backend die: its end of everything is gone, its state says closed.
+    pub fn die(&self, devid: u32) {
+        self.lock().dying.insert(devid);
     }
 
     /// Gives an interface's guest a frame.
@@ -269,7 +276,9 @@ impl Netback {
         let state = dom0.store().read_state(&format!("{BACKENDS}/{devid}"));
         if state == XenbusState::Unknown {
             self.remove(dom0, client, devid);
-        } else if state == XenbusState::Initialising && !self.devices.contains_key(&devid) {
+        } else if state == XenbusState::Initialising {
+            // One that was there had its directory taken away, and did not hear of it before there was another.
+            self.remove(dom0, client, devid);
             let (offer, mischief) = {
                 let mut state = self.nics.lock();
                 (
@@ -341,6 +350,12 @@ impl Driver for Netback {
             }
         }
         let state = &mut *self.nics.lock();
+        for devid in std::mem::take(&mut state.dying) {
+            if let Some(device) = self.devices.get_mut(&devid) {
+                device.die(dom0);
+                worked = true;
+            }
+        }
         state.connected.clear();
         state.groups.clear();
         for (devid, device) in &mut self.devices {

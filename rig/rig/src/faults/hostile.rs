@@ -217,7 +217,7 @@ pub fn run(name: &str, drivers: &Path) -> Result<Option<Outcome>, TrialError> {
     let came = result.unwrap_or(0);
     Ok(Some(Outcome {
         failure,
-        disk: format!(
+        device: format!(
             "{came} of {hostile} hostile disks came up, {failed} of their requests failed"
         ),
         met: Met::default(),

@@ -176,7 +176,7 @@ fn lie(name: &str, options: &Faults) -> Result<bool, FaultsError> {
 /// Prints the verdict.
 fn tell(outcome: &trial::Outcome) -> bool {
     match &outcome.failure {
-        None => println!("OK: {}", outcome.disk),
+        None => println!("OK: {}", outcome.device),
         Some(why) => {
             for line in crate::logger::hidden() {
                 eprintln!("{line}");

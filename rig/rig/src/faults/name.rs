@@ -133,9 +133,9 @@ pub enum Act {
     Sleep,
     /// The system hibernates (S4) and wakes.
     Hibernate,
-    /// The toolstack detaches the disk.
+    /// The toolstack detaches the disk, or the card.
     Detach,
-    /// The toolstack removes the disk's directories without a word to anybody.
+    /// The toolstack removes the disk's or card's directories without a word to anybody.
     Vanish,
     /// The backend dies: its end of everything is gone, its state says closed.
     BackendDeath,

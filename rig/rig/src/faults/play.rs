@@ -14,11 +14,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use backends::block::Disks;
+use backends::net::Nics;
 use nt_host::pnp::node::State;
-use nt_host::pnp::{self, Event};
+use nt_host::pnp::{self, Event, Row};
 use xen_model::Resume;
 use xen_model::dom0::Dom0;
-use xen_model::toolstack::{Command, VbdSpec};
+use xen_model::toolstack::{Command, VbdSpec, VifSpec};
 
 use super::director::Director;
 use super::name::Act;
@@ -40,9 +41,10 @@ const ACTION_NONE: i32 = 0;
 const ACTION_SLEEP: i32 = 2;
 const ACTION_HIBERNATE: i32 = 3;
 
-/// The drivers of the platform device and of the adapter for disks.
+/// The drivers of the platform device and of the adapter for disks, and what cards are called.
 const PLATFORM: &str = "xenbus";
 const ADAPTER: &str = "xenvbd";
+const CARDS: &str = r"XENVIF\VEN_XP&DEV_NET\";
 
 /// What is to be done to the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +99,9 @@ struct Shared {
     busy: AtomicUsize,
     /// Nanoseconds that what was done has taken.
     spent: AtomicU64,
-    took_disk: AtomicBool,
+    /// The card that acts concern, instead of the first disk.
+    card: Mutex<Option<(u32, Nics)>>,
+    took_device: AtomicBool,
     took_platform: AtomicBool,
     failure: Mutex<Option<String>>,
     stop: AtomicBool,
@@ -110,7 +114,7 @@ pub struct Play {
 }
 
 impl Play {
-    /// On this machine; acts of faults concern its first disk.
+    /// On this machine; acts of faults concern its first disk, or the [card](Self::concern_card) that is named.
     pub fn start(dom0: Arc<Dom0>, disks: Disks, director: &'static Director) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             dom0,
@@ -119,7 +123,8 @@ impl Play {
             orders: Mutex::default(),
             busy: AtomicUsize::new(0),
             spent: AtomicU64::new(0),
-            took_disk: AtomicBool::new(false),
+            card: Mutex::default(),
+            took_device: AtomicBool::new(false),
             took_platform: AtomicBool::new(false),
             failure: Mutex::default(),
             stop: AtomicBool::new(false),
@@ -151,6 +156,11 @@ impl Play {
         Ok(Self { shared, threads })
     }
 
+    /// From now on acts of faults concern this network card.
+    pub fn concern_card(&self, number: u32, nics: Nics) {
+        *guard(&self.shared.card) = Some((number, nics));
+    }
+
     /// Has something done, besides what faults do.
     pub fn order(&self, order: Order) {
         guard(&self.shared.orders).push_back(order);
@@ -164,9 +174,9 @@ impl Play {
             && !shared.wants(Role::System)
     }
 
-    /// Whether the first disk was taken from the guest, one way or another.
-    pub fn took_disk(&self) -> bool {
-        self.shared.took_disk.load(Ordering::Acquire)
+    /// Whether the first disk, or the card, was taken from the guest, one way or another.
+    pub fn took_device(&self) -> bool {
+        self.shared.took_device.load(Ordering::Acquire)
     }
 
     /// Whether the platform device was taken from the guest, and everything with it.
@@ -276,40 +286,43 @@ impl Shared {
     }
 
     fn act(&self, act: Act) -> Result<(), String> {
-        let devid = VbdSpec::disk(0, "").devid;
+        let concerned = match guard(&self.card).clone() {
+            Some((number, nics)) => Concerned::Card(number, nics),
+            None => Concerned::Disk(VbdSpec::disk(0, "").devid, self.disks.clone()),
+        };
+        let dom0 = &self.dom0;
         match act {
             Act::Suspend => self.suspend(Resume::Restored),
             Act::SuspendCancelled => self.suspend(Resume::Cancelled),
             Act::Sleep => sleep(SLEEPING3, Duration::ZERO),
             Act::Hibernate => sleep(HIBERNATE, Duration::ZERO),
             Act::Detach => {
-                self.took_disk.store(true, Ordering::Release);
-                let state = format!("{}/state", self.dom0.backend_path(devid));
-                let is_new = self.dom0.store().read(&state).as_deref() == Some("1");
-                self.dom0.detach_disk(devid);
-                let mut closed = || self.dom0.finish_detach(devid, false);
-                // A backend that has not seen the disk when it was new ignores it (Linux: `xenbus_probe_node`).
+                self.took_device.store(true, Ordering::Release);
+                let is_new = dom0.store().read(&concerned.state(dom0)).as_deref() == Some("1");
+                concerned.detach(dom0);
+                let mut closed = || concerned.finish(dom0, false);
+                // A backend that has not seen the device when it was new ignores it (Linux: `xenbus_probe_node`).
                 let closed = match is_new {
                     true => wait::until(LIBXL_PATIENCE, closed),
-                    false => obeyed("close the disk", ADAPTER, &mut closed)?,
+                    false => obeyed("close the device", |row| concerned.obeys(row), &mut closed)?,
                 };
                 if !closed {
-                    self.dom0.finish_detach(devid, true);
+                    concerned.finish(dom0, true);
                 }
                 Ok(())
             }
             Act::Vanish => {
-                self.took_disk.store(true, Ordering::Release);
-                self.dom0.finish_detach(devid, true);
+                self.took_device.store(true, Ordering::Release);
+                concerned.finish(dom0, true);
                 Ok(())
             }
             Act::BackendDeath => {
-                self.disks.die(devid);
-                self.dom0.bell().ring();
+                concerned.die();
+                dom0.bell().ring();
                 Ok(())
             }
             Act::SurpriseRemoval => {
-                self.took_disk.store(true, Ordering::Release);
+                self.took_device.store(true, Ordering::Release);
                 self.took_platform.store(true, Ordering::Release);
                 let (sender, receiver) = mpsc::channel();
                 pnp::post(Event::Call(Box::new(move || {
@@ -333,7 +346,8 @@ impl Shared {
     /// A guest that cannot be suspended yet is left alone: the order stands until it looks.
     fn suspend(&self, how: Resume) -> Result<(), String> {
         self.dom0.send(Command::Suspend);
-        let suspended = obeyed("suspend", PLATFORM, || self.dom0.xen().is_suspended())?;
+        let is_platform = |row: &Row| row.service.as_deref() == Some(PLATFORM);
+        let suspended = obeyed("suspend", is_platform, || self.dom0.xen().is_suspended())?;
         match suspended {
             true => _ = self.dom0.resume_guest(how),
             // Nobody will ever look.
@@ -343,14 +357,63 @@ impl Shared {
     }
 }
 
-/// Waits until it is `done`: `false` where there is no `driver` that could do it.
-fn obeyed(what: &str, driver: &str, mut done: impl FnMut() -> bool) -> Result<bool, String> {
+/// The device that is taken away, or whose backend dies.
+enum Concerned {
+    Disk(u32, Disks),
+    Card(u32, Nics),
+}
+
+impl Concerned {
+    /// Whether a device of the guest's is the one that closes it: the adapter of all disks, the card itself.
+    fn obeys(&self, row: &Row) -> bool {
+        match self {
+            Self::Disk(..) => row.service.as_deref() == Some(ADAPTER),
+            Self::Card(number, _) => row.instance == format!("{CARDS}{number}"),
+        }
+    }
+
+    /// The key with its backend's state.
+    fn state(&self, dom0: &Dom0) -> String {
+        match self {
+            Self::Disk(devid, _) => format!("{}/state", dom0.backend_path(*devid)),
+            Self::Card(number, _) => format!("{}/state", VifSpec::new(*number).backend_path()),
+        }
+    }
+
+    fn detach(&self, dom0: &Dom0) {
+        match self {
+            Self::Disk(devid, _) => dom0.detach_disk(*devid),
+            Self::Card(number, _) => dom0.detach_vif(*number),
+        }
+    }
+
+    fn finish(&self, dom0: &Dom0, force: bool) -> bool {
+        match self {
+            Self::Disk(devid, _) => dom0.finish_detach(*devid, force),
+            Self::Card(number, _) => dom0.finish_vif_detach(*number, force),
+        }
+    }
+
+    fn die(&self) {
+        match self {
+            Self::Disk(devid, disks) => disks.die(*devid),
+            Self::Card(number, nics) => nics.die(*number),
+        }
+    }
+}
+
+/// Waits until it is `done`: `false` where there is no device that `obeys`.
+fn obeyed(
+    what: &str,
+    obeys: impl Fn(&Row) -> bool,
+    mut done: impl FnMut() -> bool,
+) -> Result<bool, String> {
     if wait::until(OBEDIENCE, &mut done) {
         return Ok(true);
     }
     // A device that is not started has nobody who obeys, as one that is gone.
     let mut rows = pnp::tree().into_iter();
-    if !rows.any(|row| row.service.as_deref() == Some(driver) && row.started) {
+    if !rows.any(|row| row.started && obeys(&row)) {
         return Ok(false);
     }
     Err(format!(

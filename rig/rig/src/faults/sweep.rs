@@ -359,7 +359,7 @@ impl Sweep {
                 return;
             }
             if good {
-                *state.outcomes.entry(outcome.disk.clone()).or_default() += 1;
+                *state.outcomes.entry(outcome.device.clone()).or_default() += 1;
                 return;
             }
         }

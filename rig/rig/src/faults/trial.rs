@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   boot:  ─ arm ─ devices start ─ disk checked ─ everything removed ─┐
-//!   io:    devices start ─ arm ─ verified I/O ─ everything removed ───┴─► works | fails cleanly | FAILED
+//!   io:    devices start ─ arm ─ verified I/O ─ everything removed ───┼─► works | fails cleanly | FAILED
+//!   nic, frames: the same with a network card, without a disk ────────┘
 //! ```
 //! A device may fail, with a reason that can be seen, and requests with it. The machine may not crash, hang, leak or
 //! hand out wrong bytes; what the verifier finds ends the process by itself.
@@ -21,11 +22,13 @@ use super::name::Fault;
 use super::play::Play;
 use crate::boot::{self, BootError, Machine, Plan};
 use crate::disk::{Disk as _, Io, Op};
+use crate::exchange::Exchange;
 use crate::image::{Claim, ClaimError};
 use crate::packages::{PackageError, Packages};
 use crate::port_disk::{self, PortDisk};
-use crate::wait;
-use xen_model::toolstack::GuestSpec;
+use crate::{port_nic, wait};
+use backends::net::Netback;
+use xen_model::toolstack::{GuestSpec, VifSpec};
 
 /// How long the disk may take to come up: several of the drivers' own longest waits, 30 s for a daemon.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -35,6 +38,12 @@ const CALM: Duration = Duration::from_millis(300);
 pub const REQUESTS: Duration = Duration::from_secs(60);
 /// The disk's size in bytes.
 const IMAGE: u64 = 16 << 20;
+/// How long frames may take, with all that the drivers wait for.
+const FRAMES_TAKE: Duration = Duration::from_secs(150);
+/// Frames of a round.
+const FRAMES: u64 = 60;
+/// The card's number.
+const CARD: u32 = 0;
 /// Requests at a time.
 const PIECES: u32 = 12;
 
@@ -46,6 +55,17 @@ pub enum Scenario {
     Boot,
     /// The disk is written and read on a machine that has booted, then everything is removed.
     Io,
+    /// Devices start, frames go both ways over a network card, everything is removed.
+    Nic,
+    /// Frames go both ways on a machine that has booted, then everything is removed.
+    Frames,
+}
+
+impl Scenario {
+    /// Whether there is a network card, and no disk.
+    fn has_card(self) -> bool {
+        matches!(self, Self::Nic | Self::Frames)
+    }
 }
 
 /// What to try.
@@ -67,8 +87,8 @@ pub struct Trial {
 pub struct Outcome {
     /// Why it is not as it should be.
     pub failure: Option<String>,
-    /// What became of the disk, for people.
-    pub disk: String,
+    /// What became of the disk, or of the card, for people.
+    pub device: String,
     /// What could have gone wrong.
     pub met: Met,
 }
@@ -123,9 +143,12 @@ impl Drop for Scratch {
 pub fn run(trial: Trial) -> Result<Outcome, TrialError> {
     let mut packages = Packages::read(&trial.drivers)?;
     packages.make_hasty();
-    let scratch = Scratch::new(0)?;
+    let has_card = trial.scenario.has_card();
+    let scratch = (!has_card).then(|| Scratch::new(0)).transpose()?;
+    let images = scratch.iter().map(|scratch| Claim::new(&scratch.0));
+    let images = images.collect::<Result<_, _>>()?;
     let director = Director::new(trial.faults);
-    if trial.scenario == Scenario::Boot {
+    if matches!(trial.scenario, Scenario::Boot | Scenario::Nic) {
         director.arm();
     }
     let machine = boot::start(
@@ -134,81 +157,160 @@ pub fn run(trial: Trial) -> Result<Outcome, TrialError> {
             seed: trial.seed,
             memory_mib: 128,
             packages: &packages,
-            images: vec![Claim::new(&scratch.0)?],
+            images,
             guest: GuestSpec::default(),
             configure: &|_, _| (),
             trace: None,
         },
         Some(director),
     )?;
+    let card = has_card.then(|| plug(&machine, trial.cpus));
     let mut stage = Stage {
         machine,
         director,
+        card,
         notes: Vec::new(),
     };
     let result = match trial.scenario {
-        Scenario::Boot => stage.come_up().and_then(|disk| {
+        Scenario::Boot => stage.disk_comes_up().and_then(|disk| {
             let Some(disk) = disk else { return Ok(()) };
             stage.write_and_read(&disk, 2)
         }),
         Scenario::Io => stage.io(),
+        Scenario::Nic => stage.card_comes_up().and_then(|came| match came {
+            true => stage.frames(FRAMES),
+            false => Ok(()),
+        }),
+        Scenario::Frames => stage.card_comes_up().and_then(|came| {
+            if !came {
+                return Err("the card did not come up before anything went wrong".to_owned());
+            }
+            director.arm();
+            stage.frames(3 * FRAMES)
+        }),
     };
     Ok(stage.end(result))
+}
+
+/// Plugs a network card in.
+fn plug(machine: &Machine, cpus: u32) -> Exchange {
+    let dom0 = machine.dom0();
+    let (driver, nics) = Netback::new();
+    dom0.add_driver(Box::new(driver));
+    if let Some(play) = machine.play() {
+        play.concern_card(CARD, nics.clone());
+    }
+    let mut card = Exchange::new(CARD, dom0, &nics, cpus, u64::from(CARD));
+    card.let_go();
+    dom0.attach_vif(VifSpec::new(CARD));
+    card
 }
 
 /// The machine while the scenario is under way.
 struct Stage {
     machine: Machine,
     director: &'static Director,
+    card: Option<Exchange>,
     /// What happened, for people.
     notes: Vec<String>,
 }
 
 impl Stage {
     /// Waits for the disk: none if a device has failed with a reason, or if it was taken away.
-    fn come_up(&mut self) -> Result<Option<Arc<PortDisk>>, String> {
-        let mut failed: Option<(String, Duration)> = None;
+    fn disk_comes_up(&mut self) -> Result<Option<Arc<PortDisk>>, String> {
         let mut disk = None;
+        self.come_up(|_| {
+            disk = port_disk::all().into_iter().next();
+            Ok(disk.is_some())
+        })?;
+        Ok(disk)
+    }
+
+    /// The same for the card: whether it can be used.
+    fn card_comes_up(&mut self) -> Result<bool, String> {
+        self.come_up(|card| {
+            let Some(card) = card else { return Ok(false) };
+            card.step()?;
+            Ok(card.is_ready())
+        })
+    }
+
+    /// Waits until a device `came`, or one has failed with a reason, or it was taken away. Whether it came.
+    fn come_up(
+        &mut self,
+        mut came: impl FnMut(Option<&mut Exchange>) -> Result<bool, String>,
+    ) -> Result<bool, String> {
+        let mut failed: Option<(String, Duration)> = None;
+        let mut is_there = Ok(false);
+        let card = &mut self.card;
         let play = self.machine.play().ok_or("nobody plays")?;
         let ended = play.wait(PATIENCE, |play| {
             if !pnp::settled() {
                 return false;
             }
-            disk = port_disk::all().into_iter().next();
+            is_there = came(card.as_mut());
             let devices = pnp::tree();
             let row = devices.iter().find(|row| row.state.starts_with("failed"));
-            match row {
-                None => failed = None,
-                Some(row) => {
-                    failed.get_or_insert_with(|| {
-                        (format!("{} {}", row.instance, row.state), wait::now())
-                    });
+            let why = match row {
+                Some(row) => Some(format!("{} {}", row.instance, row.state)),
+                None if card.as_ref().is_some_and(Exchange::rests) => {
+                    Some("the adapter stays paused".to_owned())
                 }
-            }
-            disk.is_some()
-                || play.took_disk()
+                None => None,
+            };
+            failed = why.map(|why| failed.take().unwrap_or_else(|| (why, wait::now())));
+            !matches!(is_there, Ok(false))
+                || play.took_device()
                 || failed
                     .as_ref()
                     .is_some_and(|(_, since)| wait::now() - *since > CALM)
         })?;
-        if disk.is_none()
-            && let Some((why, _)) = failed
-        {
+        let is_there = is_there?;
+        if !is_there && let Some((why, _)) = failed {
             self.notes.push(why);
-            return Ok(None);
+            return Ok(false);
         }
         if !ended {
             let states: String = pnp::tree().iter().map(|row| format!("\n  {row}")).collect();
             return Err(format!(
-                "within {} s there was neither a disk nor a failed device:{states}",
+                "within {} s there was neither the device nor a failed one:{states}",
                 PATIENCE.as_secs()
             ));
         }
-        Ok(disk)
+        Ok(is_there)
+    }
+
+    /// Frames both ways, some of which may be lost. What hangs is an error.
+    fn frames(&mut self, count: u64) -> Result<(), String> {
+        let Some(card) = &mut self.card else {
+            return Ok(());
+        };
+        card.more(count);
+        let before = card.arrived();
+        let play = self.machine.play().ok_or("nobody plays")?;
+        let mut stepped = Ok(());
+        let done = play.wait(FRAMES_TAKE, |_| {
+            stepped = card.step();
+            stepped.is_err() || card.is_done()
+        })?;
+        stepped?;
+        if !done {
+            return Err(format!(
+                "not within {} s: {}",
+                FRAMES_TAKE.as_secs(),
+                card.open()
+            ));
+        }
+        let after = card.arrived();
+        let ways = [after[0] - before[0], after[1] - before[1]];
+        if ways.contains(&0) {
+            self.notes.push("no frame arrived one way".to_owned());
+        }
+        Ok(())
     }
 
     fn io(&mut self) -> Result<(), String> {
-        let Some(disk) = self.come_up()? else {
+        let Some(disk) = self.disk_comes_up()? else {
             return Err("the disk did not come up before anything went wrong".to_owned());
         };
         self.director.arm();
@@ -263,21 +365,45 @@ impl Stage {
         batch.take()
     }
 
-    /// Whether the disk does its work once nothing goes wrong any more, then the end of the machine.
+    /// Whether frames go both ways once nothing goes wrong any more.
+    fn card_works(&mut self) -> (String, Result<(), String>) {
+        let is_ready = |card: &Option<Exchange>| card.as_ref().is_some_and(Exchange::is_ready);
+        if port_nic::all().is_empty() {
+            return ("no card".to_owned(), Ok(()));
+        }
+        let came = self.card_comes_up();
+        let notes = std::mem::take(&mut self.notes);
+        let result = came.and_then(|came| match came {
+            true => self.frames(FRAMES),
+            false => Ok(()),
+        });
+        let works = is_ready(&self.card) && self.notes.is_empty();
+        self.notes = notes;
+        let device = if works {
+            "the card works"
+        } else {
+            "the card fails"
+        };
+        (device.to_owned(), result)
+    }
+
+    /// Whether the device does its work once nothing goes wrong any more, then the end of the machine.
     fn end(mut self, mut result: Result<(), String>) -> Outcome {
         self.director.disarm();
         let met = self.director.met();
         if let (Ok(()), Some(play)) = (&result, self.machine.play()) {
             result = play.wait(PATIENCE, Play::is_idle).map(|_| ());
         }
-        let mut disk = "no disk".to_owned();
-        if result.is_ok()
+        let mut device = "no device".to_owned();
+        if result.is_ok() && self.card.is_some() {
+            (device, result) = self.card_works();
+        } else if result.is_ok()
             && let Some(there) = port_disk::all().into_iter().next()
         {
-            disk = "the disk works".to_owned();
+            device = "the disk works".to_owned();
             result = self.batch(&there, Op::Write, &[(3, 1)], 99).map(|got| {
                 if got != [Got::Right] {
-                    disk = "the disk fails".to_owned();
+                    device = "the disk fails".to_owned();
                 }
             });
         }
@@ -286,13 +412,15 @@ impl Stage {
             Ok(()) => self.machine.shut_down(),
             Err(_) => Vec::new(),
         };
+        // Its protocol has stayed until all was gone.
+        drop(self.card);
         if !findings.is_empty() {
             result = Err(findings.join("\n"));
         }
-        self.notes.insert(0, disk);
+        self.notes.insert(0, device);
         Outcome {
             failure: result.err(),
-            disk: self.notes.join("; "),
+            device: self.notes.join("; "),
             met,
         }
     }

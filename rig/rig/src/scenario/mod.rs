@@ -6,6 +6,7 @@
 //! A verdict is a sentence or nothing; a bug check ends the process by itself. Where faults are let in, a device may fail,
 //! with a reason that can be seen, and requests with it; nothing may hang, leak, crash or hand out wrong bytes.
 
+mod card;
 pub mod explore;
 mod load;
 mod script;
@@ -20,11 +21,13 @@ use std::{
 };
 
 use backends::block::BlockConfig;
+use backends::net::Nics;
 use clap::ValueEnum;
 use nt_host::trace::{Class, Event};
 
 use crate::{
     boot::{self, Machine, Plan},
+    exchange::Exchange,
     faults::{
         director::{Director, Met},
         draw,
@@ -69,6 +72,8 @@ pub enum Scenario {
     Sleep,
     /// The disk gets larger and smaller under I/O.
     Resize,
+    /// Frames go both ways over a network card, or two, which pause, are suspended, sleep, come and go.
+    Nic,
 }
 
 impl Scenario {
@@ -145,6 +150,19 @@ pub fn run(job: Job<'_>) -> Result<Met, String> {
     written.and(verdict)
 }
 
+/// What a step of a scenario waits for can be seen in this.
+struct View<'a> {
+    machine: &'a Machine,
+    loads: &'a [Load],
+    cards: &'a [Exchange],
+}
+
+impl View<'_> {
+    fn io_is_done(&self) -> bool {
+        self.loads.iter().all(Load::is_done)
+    }
+}
+
 /// A machine in use.
 struct Stage {
     scenario: Scenario,
@@ -154,17 +172,22 @@ struct Stage {
     faulty: bool,
     random: Random,
     loads: Vec<Load>,
+    /// Frames on network cards, by number.
+    cards: Vec<Exchange>,
+    nics: Option<Nics>,
+    cpus: u32,
     /// Contents of the disks, by index.
     images: Vec<File>,
     ended: bool,
 }
 
 impl Stage {
-    /// Boots a machine with one disk, or two.
+    /// Boots a machine with one disk, or two; with cards, or none and one.
     fn set(job: Job<'_>) -> Result<Self, String> {
         // Not the numbers of the scheduler.
         let mut random = Random::new(job.seed ^ 0x7363_656e_6172_696f);
-        let count = 1 + random.below(2) as u32;
+        let with_cards = job.scenario == Scenario::Nic;
+        let count = random.below(2) as u32 + u32::from(!with_cards);
         let images: Vec<_> = (0..count).map(|_| scratch()).collect::<Result<_, _>>()?;
         let claims = images.iter().map(claim).collect::<Result<_, _>>()?;
         let mut configs: Vec<_> = (0..count).map(|_| Offer::draw(&mut random)).collect();
@@ -199,10 +222,16 @@ impl Stage {
             faulty,
             random,
             loads: Vec::new(),
+            cards: Vec::new(),
+            nics: None,
+            cpus: job.cpus,
             images,
             ended: false,
         };
         stage.say("boot");
+        if with_cards {
+            stage.plug_cards();
+        }
         for index in 0..count {
             stage.disk(index)?;
         }
@@ -222,24 +251,29 @@ impl Stage {
     fn until(
         &mut self,
         limit: Duration,
-        mut condition: impl FnMut(&Machine, &[Load]) -> bool,
+        mut condition: impl FnMut(&View) -> bool,
     ) -> Result<bool, String> {
         let mut failure = None;
         let play = self.machine.play();
         let came = wait::until(limit, || {
             let stepped = self.loads.iter_mut().try_for_each(Load::step);
-            failure = stepped.err().or_else(|| play.and_then(Play::failure));
-            failure.is_some() || condition(&self.machine, &self.loads)
+            let moved = self.cards.iter_mut().try_for_each(Exchange::step);
+            failure = stepped
+                .and(moved)
+                .err()
+                .or_else(|| play.and_then(Play::failure));
+            let view = View {
+                machine: &self.machine,
+                loads: &self.loads,
+                cards: &self.cards,
+            };
+            failure.is_some() || condition(&view)
         });
         failure.map_or(Ok(came), Err)
     }
 
     /// As [`until`](Self::until), for what must come.
-    fn must(
-        &mut self,
-        what: &str,
-        condition: impl FnMut(&Machine, &[Load]) -> bool,
-    ) -> Result<(), String> {
+    fn must(&mut self, what: &str, condition: impl FnMut(&View) -> bool) -> Result<(), String> {
         if self.until(PATIENCE, condition)? {
             return Ok(());
         }
@@ -250,13 +284,15 @@ impl Stage {
             .map(|row| format!("\n  {row}"))
             .collect();
         let seconds = PATIENCE.as_secs();
-        Err(format!("not within {seconds} s: {what}{states}"))
+        let cards = self.cards.iter().map(|card| format!("\n  {}", card.open()));
+        let cards: String = cards.collect();
+        Err(format!("not within {seconds} s: {what}{states}{cards}"))
     }
 
     /// Lets up to `most` microseconds pass.
     fn pause(&mut self, most: u64) -> Result<(), String> {
         let time = Duration::from_micros(self.random.below(most));
-        self.until(time, |_, _| false).map(|_| ())
+        self.until(time, |_| false).map(|_| ())
     }
 
     /// Waits for what comes unless a fault keeps it away: whether it came. A device that has failed with a reason, or was
@@ -264,21 +300,24 @@ impl Stage {
     fn unless_failed(
         &mut self,
         what: &str,
-        mut condition: impl FnMut() -> bool,
+        mut condition: impl FnMut(&View) -> bool,
     ) -> Result<bool, String> {
         if !self.faulty {
-            return self.must(what, |_, _| condition()).map(|()| true);
+            return self.must(what, condition).map(|()| true);
         }
         let mut came = false;
         let mut since = None;
-        self.must(what, |machine, _| {
-            came = condition();
-            let taken = machine
+        self.must(what, |view| {
+            came = condition(view);
+            let taken = view
+                .machine
                 .play()
-                .is_some_and(|play| play.took_disk() || play.took_platform());
+                .is_some_and(|play| play.took_device() || play.took_platform());
             let failed = nt_host::pnp::settled()
                 && (taken
-                    || machine
+                    || view.cards.iter().any(Exchange::rests)
+                    || view
+                        .machine
                         .devices()
                         .iter()
                         .any(|row| row.state.starts_with("failed")));
@@ -293,7 +332,7 @@ impl Stage {
 
     /// Waits for disk `index`; none where something keeps it away.
     fn disk(&mut self, index: u32) -> Result<Option<Arc<PortDisk>>, String> {
-        let came = self.unless_failed(&format!("disk {index} comes up"), || {
+        let came = self.unless_failed(&format!("disk {index} comes up"), |_| {
             port_disk::of_target(index).is_some() && nt_host::pnp::settled()
         })?;
         let disk = port_disk::of_target(index);
@@ -322,14 +361,14 @@ impl Stage {
         if let Some(play) = self.machine.play() {
             play.order(order);
         }
-        self.must("what was ordered is done", |machine, _| {
-            machine.play().is_none_or(Play::is_idle)
+        self.must("what was ordered is done", |view| {
+            view.machine.play().is_none_or(Play::is_idle)
         })
     }
 
     /// Waits until the I/O is done, compares what it wrote with the images, and lets go of the disks.
     fn finish_loads(&mut self) -> Result<(), String> {
-        self.must("the I/O ends", |_, loads| loads.iter().all(Load::is_done))?;
+        self.must("the I/O ends", |view| view.io_is_done())?;
         for load in std::mem::take(&mut self.loads) {
             let image = self.images.get(load.index() as usize);
             load.compare(image)?;
@@ -340,14 +379,18 @@ impl Stage {
     /// Removes everything, and looks at what is left.
     fn end(mut self) -> Result<(), String> {
         self.director.disarm();
-        self.must("what was begun is done", |machine, _| {
-            machine.play().is_none_or(Play::is_idle)
+        self.must("what was begun is done", |view| {
+            view.machine.play().is_none_or(Play::is_idle)
         })?;
         if !self.ended {
             self.finish_loads()?;
+            self.finish_cards()?;
         }
         self.say("end");
+        // The cards' protocols stay until all is gone.
+        let cards = std::mem::take(&mut self.cards);
         let findings = self.machine.shut_down();
+        drop(cards);
         if findings.is_empty() {
             return Ok(());
         }

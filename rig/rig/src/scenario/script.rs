@@ -6,9 +6,10 @@ use backends::block::BlockConfig;
 use nt_host::pnp;
 use xen_model::toolstack::VbdSpec;
 
-use super::{Load, Offer, PATIENCE, Scenario, Stage, claim, scratch};
+use super::{Load, Offer, PATIENCE, Scenario, Stage, card, claim, scratch};
 use crate::{
     disk::{Disk as _, Op},
+    exchange::Exchange,
     faults::{
         name::Act,
         play::{LIBXL_PATIENCE, Order},
@@ -31,6 +32,7 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), String> {
         Scenario::Io => 200,
         Scenario::Unload => 60,
         Scenario::Hotplug | Scenario::Suspend | Scenario::Sleep | Scenario::Resize => 400,
+        Scenario::Nic => 150,
     };
     for index in 0..disks {
         stage.load(index, requests)?;
@@ -42,6 +44,7 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), String> {
         Scenario::Suspend => (0..3).try_for_each(|_| suspend(stage)),
         Scenario::Sleep => (0..2).try_for_each(|_| sleep(stage)),
         Scenario::Resize => (0..3).try_for_each(|_| resize(stage)),
+        Scenario::Nic => card::play(stage),
     }
 }
 
@@ -66,8 +69,8 @@ fn plug(stage: &mut Stage) -> Result<(), String> {
     // While I/O is under way, or when it is done.
     if stage.random.below(2) == 0 {
         let is_guest = |load: &Load| load.index() == GUEST_DISK;
-        stage.must("the I/O on the new disk ends", |_, loads| {
-            loads
+        stage.must("the I/O on the new disk ends", |view| {
+            view.loads
                 .iter()
                 .filter(|load| is_guest(load))
                 .all(Load::is_done)
@@ -82,16 +85,16 @@ fn plug(stage: &mut Stage) -> Result<(), String> {
     let is_new = dom0.store().read(&state).as_deref() == Some("1");
     dom0.detach_disk(devid);
     if !is_new && !stage.faulty {
-        stage.must("the disk is let go of", |_, _| {
+        stage.must("the disk is let go of", |_| {
             dom0.finish_detach(devid, false)
         })?;
-    } else if !stage.until(LIBXL_PATIENCE, |_, _| dom0.finish_detach(devid, false))? {
+    } else if !stage.until(LIBXL_PATIENCE, |_| dom0.finish_detach(devid, false))? {
         // The backend has not seen the disk when it was new, and ignores it (Linux: `xenbus_probe_node`), or the guest
         // has no driver that could close it.
         dom0.finish_detach(devid, true);
     }
-    stage.must("the disk is gone", |_, loads| {
-        let mut guests = loads.iter().filter(|load| load.index() == GUEST_DISK);
+    stage.must("the disk is gone", |view| {
+        let mut guests = view.loads.iter().filter(|load| load.index() == GUEST_DISK);
         guests.all(Load::is_done) && port_disk::of_target(GUEST_DISK).is_none() && pnp::settled()
     })?;
     stage.loads.retain(|load| load.index() != GUEST_DISK);
@@ -100,21 +103,23 @@ fn plug(stage: &mut Stage) -> Result<(), String> {
 }
 
 /// Everything goes, with I/O under way: by surprise, or as at the end of a run.
-fn unload(stage: &mut Stage) -> Result<(), String> {
+pub(super) fn unload(stage: &mut Stage) -> Result<(), String> {
     stage.pause(4000)?;
     stage.loads.iter_mut().for_each(Load::let_go);
+    stage.cards.iter_mut().for_each(Exchange::let_go);
     stage.ended = true;
     match stage.random.below(3) {
         0 => stage.say("remove under I/O"),
         1 => {
             stage.say("remove");
             stage.loads.iter_mut().for_each(Load::stop);
-            stage.must("the I/O ends", |_, loads| loads.iter().all(Load::is_done))?;
+            stage.cards.iter_mut().for_each(Exchange::stop);
+            stage.must("the I/O ends", |view| view.io_is_done())?;
         }
         _ => {
             stage.say("surprise removal");
             stage.order(Order::Act(Act::SurpriseRemoval))?;
-            stage.must("the I/O ends", |_, loads| loads.iter().all(Load::is_done))?;
+            stage.must("the I/O ends", |view| view.io_is_done())?;
         }
     }
     // Their requests are the machine's now; it ends them.
@@ -125,28 +130,34 @@ fn unload(stage: &mut Stage) -> Result<(), String> {
 /// The guest is suspended, and goes on as a restored one or as if nothing had been.
 fn suspend(stage: &mut Stage) -> Result<(), String> {
     stage.pause(3000)?;
+    suspend_now(stage)?;
+    let dom0 = stage.machine.dom0().clone();
+    let key = format!("{}/state", dom0.backend_path(VbdSpec::disk(0, "").devid));
+    stage.unless_failed("the disk is connected again", |_| {
+        dom0.store().read(&key).as_deref() == Some("4")
+    })?;
+    Ok(())
+}
+
+/// The guest is suspended, once or twice.
+pub(super) fn suspend_now(stage: &mut Stage) -> Result<(), String> {
     let act = match stage.random.below(3) {
         0 => Act::SuspendCancelled,
         _ => Act::Suspend,
     };
     stage.say(&format!("{act:?}"));
     stage.order(Order::Act(act))?;
-    // Now and then again, while the disks connect to their new backends.
+    // Now and then again, while devices connect to their new backends.
     if stage.random.below(3) == 0 {
         stage.pause(400)?;
         stage.say("and again");
         stage.order(Order::Act(Act::Suspend))?;
     }
-    let dom0 = stage.machine.dom0().clone();
-    let key = format!("{}/state", dom0.backend_path(VbdSpec::disk(0, "").devid));
-    stage.unless_failed("the disk is connected again", || {
-        dom0.store().read(&key).as_deref() == Some("4")
-    })?;
     Ok(())
 }
 
 /// The system sleeps or hibernates, and wakes.
-fn sleep(stage: &mut Stage) -> Result<(), String> {
+pub(super) fn sleep(stage: &mut Stage) -> Result<(), String> {
     stage.pause(3000)?;
     let state = SLEEPING[stage.random.below(4) as usize];
     let linger = Duration::from_micros(stage.random.below(1000));
@@ -183,9 +194,9 @@ fn resize(stage: &mut Stage) -> Result<(), String> {
             };
         }
         let batch = Batch::send(&disk, Op::Flush, &[(0, 0)], |_| 0)?;
-        stage.must("a flush ends", |_, _| batch.open() == 0)?;
+        stage.must("a flush ends", |_| batch.open() == 0)?;
         batch.take()?;
-        stage.until(step, |_, _| blocks() == Some(sectors))?;
+        stage.until(step, |_| blocks() == Some(sectors))?;
         step = (step * 2).min(Duration::from_secs(1));
     }
     for op in [Op::Write, Op::Read] {
@@ -194,7 +205,7 @@ fn resize(stage: &mut Stage) -> Result<(), String> {
         };
         let last = disk.info().blocks - 1;
         let batch = Batch::send(&disk, op, &[(last, 1)], |_| 0x77)?;
-        stage.must("the last block is used", |_, _| batch.open() == 0)?;
+        stage.must("the last block is used", |_| batch.open() == 0)?;
         if batch.take()? != [Got::Right] && !stage.faulty {
             return Err(format!("{op:?} of the last block, {last}, failed"));
         }
