@@ -72,6 +72,8 @@ pub struct Frontend {
     /// Set when the backend was told of a hash.
     hash_told: Event,
     pub resumed: Arc<AtomicBool>,
+    /// It is to be closed, whatever its client wants.
+    leaving: AtomicBool,
     over: AtomicBool,
     ejected: AtomicBool,
     /// What the toolstack was told before the last disconnection.
@@ -125,6 +127,7 @@ impl Frontend {
             settled: Event::new(EventKind::Notification, false)?,
             hash_told: Event::new(EventKind::Notification, false)?,
             resumed: try_arc(AtomicBool::new(false))?,
+            leaving: AtomicBool::new(false),
             over: AtomicBool::new(false),
             ejected: AtomicBool::new(false),
             known: SpinLock::new(None),
@@ -154,6 +157,7 @@ impl Frontend {
             return Ok(());
         }
         self.over.store(false, Ordering::Release);
+        self.leaving.store(false, Ordering::Release);
         self.ejected.store(false, Ordering::Release);
         let body = Arc::clone(self);
         let thread = Thread::spawn(move || body.run())?;
@@ -173,6 +177,8 @@ impl Frontend {
         if self.thread.lock().is_none() {
             return;
         }
+        // A client that enables or disables the interface meanwhile is not to have it opened again.
+        self.leaving.store(true, Ordering::Release);
         // Closing ends in any case, if not well.
         let _ = self.reach(Goal::Closed);
         self.over.store(true, Ordering::Release);
@@ -193,6 +199,9 @@ impl Frontend {
     pub fn reach(&self, goal: Goal) -> Result<()> {
         let number = {
             let mut place = self.goal.lock();
+            if goal != Goal::Closed && self.leaving.load(Ordering::Acquire) {
+                return Err(NtStatus::DEVICE_NOT_READY);
+            }
             *place = goal;
             let number = (self.way.load(Ordering::Acquire) >> 8).wrapping_add(1);
             self.way.store(number << 8 | MOVING, Ordering::Release);
