@@ -39,6 +39,13 @@ pub(super) const CHECKS: &[Check] = &[
         run: |_| explored(&["--scenario=suspend", "--cpus=2", "--seeds=20"]),
     },
     Check {
+        name: "a suspension while cards connect again leaves no ring with a backend",
+        run: |_| {
+            explored(&["--scenario=nic", "--cpus=1", "--first=49", "--seeds=1"])?;
+            explored(&["--scenario=nic", "--cpus=1", "--first=93", "--seeds=1"])
+        },
+    },
+    Check {
         name: "a look for disks does not wait for power",
         run: |_| {
             explored(&[

@@ -35,7 +35,15 @@ pub(super) const CHECKS: &[Check] = &[
         run: |_| sweep("act", "boot", Some(16)),
     },
     Check {
-        name: "hostile block backends",
+        name: "a boot with a network card without memory at one place",
+        run: |_| sweep("alloc", "nic", Some(40)),
+    },
+    Check {
+        name: "frames without memory at one place",
+        run: |_| sweep("alloc", "frames", Some(24)),
+    },
+    Check {
+        name: "hostile block and network backends",
         run: hostile,
     },
     Check {
