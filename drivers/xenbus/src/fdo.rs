@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use nt::interface::BusInterface;
 use nt::{DeviceObject, DriverObject, Interrupt, NtStatus, Result, SpinLock, try_arc};
-use pv_bus::{Children, Function, Node, ParentBus, Worker};
+use pv_bus::{Children, Function, Node, ParentBus, Turns, Worker};
 use session::Session;
 
 /// PCI vendor ID of the Xen project's devices.
@@ -157,6 +157,10 @@ impl Fdo {
             }
         };
         *self.session.lock() = Some(session);
+        self.turns()
+            .into_iter()
+            .flatten()
+            .for_each(|turns| turns.go_on());
         // What the watches told of before there was a session was left alone.
         scan.set();
         control.set();
@@ -165,12 +169,24 @@ impl Fdo {
 
     /// From D0 to D3. PASSIVE_LEVEL.
     fn power_down(&self) {
+        // A turn of theirs may wait for xenstored, in what goes below.
+        self.turns()
+            .into_iter()
+            .flatten()
+            .for_each(|turns| turns.pause());
         self.lost_session.store(false, Ordering::Release);
         let session = self.session.lock().take();
         drop(session);
         if let Some(bus) = &self.bus {
             bus.stop();
         }
+    }
+
+    /// When the threads may work; nothing before START. Not under the lock: a pause waits.
+    fn turns(&self) -> Option<[Arc<Turns>; 2]> {
+        let started = self.started.lock();
+        let workers = started.as_ref().map(|it| [&it.scan, &it.control]);
+        workers.map(|workers| workers.map(|worker| Arc::clone(worker.turns())))
     }
 
     /// Obeys what the toolstack writes to `control/shutdown`, as far as it is a suspension. PASSIVE_LEVEL.

@@ -27,4 +27,4 @@ pub use function::Function;
 pub use life::Life;
 pub use running::{References, Running};
 pub use standard::ParentBus;
-pub use worker::Worker;
+pub use worker::{Turns, Worker};
