@@ -304,7 +304,15 @@ impl Store {
         let added = connection.add(id, WatchEvent(event), &path);
         drop(connection);
         let outcome = added.and_then(|handle| {
-            self.ask(None, Operation::Watch(whole, id), |_, _| Ok(()))?;
+            let watch = || self.ask(None, Operation::Watch(whole, id), |_, _| Ok(()));
+            match watch() {
+                // Nobody else has such tokens: it is from before a sleep, when it could not be removed.
+                Err(NtStatus::OBJECTID_EXISTS) => {
+                    self.ask(None, Operation::Unwatch(whole, id), |_, _| Ok(()))?;
+                    watch()?;
+                }
+                other => other?,
+            }
             Ok(handle)
         });
         if outcome.is_err() {
