@@ -69,6 +69,22 @@ pub(super) const CHECKS: &[Check] = &[
         },
     },
     Check {
+        name: "nobody waits in what goes when power goes, and what xenstored kept of before does not hinder",
+        run: |_| {
+            explored(&["--scenario=boot", "--seeds=20", "--fault=store:never@10"])?;
+            let first = ["--scenario=sleep", "--first=195", "--seeds=10"];
+            explored(&[&first[..], &["--fault=store:ENOMEM@178"]].concat())
+        },
+    },
+    Check {
+        name: "a disk that is detached twice is detached",
+        run: |_| {
+            let seed = ["--scenario=hotplug", "--first=247", "--seeds=1"];
+            let faults = ["--fault=detach@alloc:35", "--fault=detach@store:12"];
+            explored(&[&seed[..], &faults, &["--fault=store:late@7"]].concat())
+        },
+    },
+    Check {
         name: "a run tells which faults struck",
         run: struck,
     },

@@ -297,8 +297,12 @@ impl Shared {
             Act::Sleep => sleep(SLEEPING3, Duration::ZERO),
             Act::Hibernate => sleep(HIBERNATE, Duration::ZERO),
             Act::Detach => {
+                let Some(before) = dom0.store().read(&concerned.state(dom0)) else {
+                    // An earlier one was done.
+                    return Ok(());
+                };
+                let is_new = before == "1";
                 self.took_device.store(true, Ordering::Release);
-                let is_new = dom0.store().read(&concerned.state(dom0)).as_deref() == Some("1");
                 concerned.detach(dom0);
                 let mut closed = || concerned.finish(dom0, false);
                 // A backend that has not seen the device when it was new ignores it (Linux: `xenbus_probe_node`).
