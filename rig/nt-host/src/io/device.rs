@@ -297,6 +297,9 @@ pub unsafe extern "win64" fn IoAttachDeviceToDeviceStack(
     upper.SectorSize = lower.SectorSize;
     // SAFETY: just found to be a device object.
     unsafe { extension(source) }.lower = below;
+    // Until the detachment: in the middle of a stack a device is deleted before the one above it has detached itself.
+    // SAFETY: a live device.
+    unsafe { ob::keep(below.cast()) };
     below
 }
 
@@ -306,7 +309,7 @@ pub unsafe extern "win64" fn IoAttachDeviceToDeviceStack(
 /// `target` is a live device object.
 pub unsafe extern "win64" fn IoDetachDevice(target: *mut DEVICE_OBJECT) {
     demand(target, "IoDetachDevice");
-    let _stacks = STACKS.lock();
+    let stacks = STACKS.lock();
     // SAFETY: just found to be a device object.
     let lower = unsafe { object(target) };
     let above = core::mem::replace(&mut lower.AttachedDevice, null_mut());
@@ -318,6 +321,9 @@ pub unsafe extern "win64" fn IoDetachDevice(target: *mut DEVICE_OBJECT) {
     }
     // SAFETY: an attached device lives.
     unsafe { extension(above) }.lower = null_mut();
+    drop(stacks);
+    // SAFETY: the reference of the attachment.
+    unsafe { ob::give_up(target.cast()) };
 }
 
 /// The top of a device's stack, referenced.
