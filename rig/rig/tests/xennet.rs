@@ -15,19 +15,22 @@ mod nics;
 mod protocol;
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use adapter::running;
 use backends::net::{Frame, Gso, Nics};
 use frames::{blank, is_right, over_ipv4, plain};
-use guest::{boot, packages, shut_down};
+use guest::{boot_with, packages, shut_down};
 use life::{sleep, suspend, until};
 use ndis_host::{Adapter, Checksum, Control, Layout, Segmentation, State, Tag};
 use nics::serve;
 use protocol::{Client, Received};
 use rig::boot::Machine;
+use rig::faults::director::Director;
+use rig::faults::name::{Fault, Place, Turn};
 use rig::port_nic;
+use rig::vif::driver;
 use support::check;
 use xen_model::Resume;
 use xen_model::toolstack::VifSpec;
@@ -322,6 +325,87 @@ fn hoard(machine: &Machine) -> Result<(), String> {
     unplug(machine, adapter, 0)
 }
 
+/// Where xennet.sys asks for a list for a frame: hashes of stacks, from one process for the next.
+fn places() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("xennet-places")
+}
+
+/// Gives the interface 40 frames.
+fn give(machine: &Machine, nics: &Nics, seed: u8) {
+    for index in 0..40 {
+        let frame = Frame {
+            bytes: plain(100 + index, seed),
+            ..Frame::default()
+        };
+        nics.send(machine.dom0(), 0, frame);
+    }
+}
+
+/// Calls for a list, by the hashes of their stacks.
+fn asked(director: &Director) -> Vec<(u64, u64)> {
+    let sites = director.met().sites.into_iter();
+    let own = sites.filter(|(_, site)| site.function == "NdisAllocateNetBufferAndNetBufferList");
+    own.map(|(hash, site)| (hash, site.met)).collect()
+}
+
+/// Finds out where lists are asked for.
+fn find_places(machine: &Machine, director: &Director) -> Result<(), String> {
+    let nics = serve(machine);
+    let adapter = plug(machine, &nics, 0)?;
+    let client = Client::open(adapter, FILTER)?;
+    director.arm();
+    give(machine, &nics, 0);
+    client.wait_for(40)?;
+    director.disarm();
+    let lines: String = asked(director)
+        .iter()
+        .map(|(hash, _)| format!("{hash}\n"))
+        .collect();
+    std::fs::write(places(), lines).map_err(|error| error.to_string())?;
+    drop(client);
+    unplug(machine, adapter, 0)
+}
+
+/// Lists cannot be had at those places.
+fn without_lists() -> Result<Vec<Fault>, String> {
+    let found = std::fs::read_to_string(places()).map_err(|error| error.to_string())?;
+    let faults = found.lines().map(|line| {
+        let place = Place::Stack(line.parse().map_err(|_| format!("no hash: {line}"))?);
+        let turn = Turn::All;
+        Ok(Fault::Alloc { place, turn })
+    });
+    faults.collect()
+}
+
+/// Without memory for lists frames are dropped, and their pages go back; with memory the next ones arrive.
+fn scarce(machine: &Machine, director: &Director) -> Result<(), String> {
+    let nics = serve(machine);
+    let adapter = plug(machine, &nics, 0)?;
+    let client = Client::open(adapter, FILTER)?;
+    let refused = || asked(director).iter().map(|(_, met)| met).sum::<u64>();
+    director.arm();
+    // More than there are pages.
+    for round in 1..=20 {
+        give(machine, &nics, 1);
+        until("they are dropped", || {
+            refused() + client.received() as u64 >= round * 40
+        })?;
+    }
+    director.disarm();
+    let arrived = client.wait_for(0)?.len();
+    if arrived > 400 {
+        return Err(format!("{arrived} frames arrived without memory"));
+    }
+    give(machine, &nics, 2);
+    let mut received = client.wait_for(40)?;
+    received.sort_by_key(|frame| frame.bytes.len());
+    if !(received.iter().zip(100..)).all(|(it, length)| it.bytes == plain(length, 2)) {
+        return Err("other frames arrived afterwards".to_owned());
+    }
+    drop(client);
+    unplug(machine, adapter, 0)
+}
+
 /// The system shuts down while frames go both ways, and those above keep some: nothing waits for anything.
 fn shutdown(machine: &Machine) -> Result<(), String> {
     const POWER_SYSTEM_SHUTDOWN: i32 = 6;
@@ -365,13 +449,24 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         "xennet-offloads" => ndis_host::set_version(83),
         _ => {}
     }
-    let machine = boot(&packages, image)?;
+    let director = match name {
+        "xennet-places" => Some(Director::new(Vec::new())),
+        "xennet-scarce" => Some(Director::new(without_lists()?)),
+        _ => None,
+    };
+    let machine = boot_with(&packages, image, director)?;
     match name {
         "xennet-frames" | "xennet-oldest" => frames(&machine)?,
         "xennet-offloads" => offloads(&machine)?,
         "xennet-refusals" => refusals(&machine)?,
         "xennet-kept" => kept(&machine)?,
         "xennet-hoard" => hoard(&machine)?,
+        "xennet-vif9" | "xennet-vif8" => {
+            driver::bind_below(if name == "xennet-vif9" { 9 } else { 8 });
+            frames(&machine)?;
+        }
+        "xennet-places" => find_places(&machine, director.ok_or("no director")?)?,
+        "xennet-scarce" => scarce(&machine, director.ok_or("no director")?)?,
         "xennet-shutdown" => shutdown(&machine)?,
         _ => return Err(format!("no case {name}")),
     }
@@ -408,6 +503,22 @@ fn what_cannot_be_a_frame_is_refused_alone() {
 #[test]
 fn a_pause_or_an_unplug_waits_for_frames_that_are_kept() {
     check("xennet-kept");
+}
+
+#[test]
+fn frames_go_over_version_9_of_the_interface() {
+    check("xennet-vif9");
+}
+
+#[test]
+fn frames_go_over_version_8_of_the_interface() {
+    check("xennet-vif8");
+}
+
+#[test]
+fn frames_without_memory_for_their_lists_go_back() {
+    check("xennet-places");
+    check("xennet-scarce");
 }
 
 #[test]

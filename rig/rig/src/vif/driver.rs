@@ -1,9 +1,11 @@
-//! A driver of network devices that only passes requests on, in the place of xennet.sys.
+//! A driver of network devices that only passes requests on, in the place of xennet.sys or between it and xenvif.sys.
 
 use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use nt_host::cm::{self, CONTROL_SET, Value};
 use nt_host::io::device::{
     IoAttachDeviceToDeviceStack, IoCreateDevice, IoDeleteDevice, IoDetachDevice,
 };
@@ -12,31 +14,56 @@ use nt_host::io::incoming::Incoming;
 use nt_host::pnp::packages::{Inbox, add_inbox};
 use nt_sys::{
     DEVICE_OBJECT, DO_DEVICE_INITIALIZING, DRIVER_OBJECT, FILE_DEVICE_UNKNOWN, IRP,
-    IRP_MJ_MAXIMUM_FUNCTION, IRP_MJ_PNP, IRP_MN_REMOVE_DEVICE, NTSTATUS, STATUS_SUCCESS,
+    IRP_MJ_MAXIMUM_FUNCTION, IRP_MJ_PNP, IRP_MN_QUERY_INTERFACE, IRP_MN_REMOVE_DEVICE, NTSTATUS,
+    STATUS_NOT_SUPPORTED, STATUS_SUCCESS,
 };
+
+use pv_interfaces::{Guid, vif};
 
 use crate::wait;
 
+/// The setup class of network adapters (devguid.h: GUID_DEVCLASS_NET).
+const CLASS: &str = "{4d36e972-e325-11ce-bfc1-08002be10318}";
 /// Only what hangs takes longer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The newest version of the VIF interface that it lets pass.
+static NEWEST: AtomicU16 = AtomicU16::new(u16::MAX);
+
 /// Binds the driver to network devices from now on, where the packages have none for them.
 pub fn bind() {
+    make("testnic", || {
+        add_inbox(Inbox {
+            id: r"XENVIF\VEN_XP0001&DEV_NET&REV_09000005",
+            service: "testnic",
+            class: "Net",
+            class_guid: CLASS,
+            description: "Test network device",
+        });
+    });
+}
+
+/// Puts the driver below that of every network device from now on. Versions of the VIF interface newer than `newest` are
+/// not there above it, as if it were an older xenvif.sys.
+pub fn bind_below(newest: u16) {
+    NEWEST.store(newest, Ordering::Relaxed);
+    make("oldvif", || {
+        let class = format!(r"{CONTROL_SET}\Control\Class\{CLASS}");
+        cm::write(&class, "LowerFilters", Value::multi_sz(&["oldvif"]));
+    });
+}
+
+/// Makes the driver, and does something with it on an NT thread.
+fn make(name: &'static str, then: impl FnOnce() + Send + 'static) {
     let (sender, receiver) = mpsc::channel();
     nt_host::ke::thread::run(0, move || {
-        let object = driver::create_host("testnic");
+        let object = driver::create_host(name);
         // SAFETY: a live driver object.
         let fields = unsafe { &mut *object };
         fields.MajorFunction = [Some(dispatch); IRP_MJ_MAXIMUM_FUNCTION + 1];
         // SAFETY: the extension lives with its driver.
         unsafe { (*fields.DriverExtension).AddDevice = Some(add_device) };
-        add_inbox(Inbox {
-            id: r"XENVIF\VEN_XP0001&DEV_NET&REV_09000005",
-            service: "testnic",
-            class: "Net",
-            class_guid: "{4d36e972-e325-11ce-bfc1-08002be10318}",
-            description: "Test network device",
-        });
+        then();
         // The receiver may have given up.
         let _ = sender.send(());
     });
@@ -86,6 +113,9 @@ unsafe extern "win64" fn dispatch(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> 
     let extension = unsafe { (*device).DeviceExtension };
     // SAFETY: `add_device` wrote it.
     let lower = unsafe { extension.cast::<*mut DEVICE_OBJECT>().read() };
+    if request.function() == (IRP_MJ_PNP, IRP_MN_QUERY_INTERFACE) && is_too_new(&request) {
+        return request.complete(Err(STATUS_NOT_SUPPORTED));
+    }
     if request.function() != (IRP_MJ_PNP, IRP_MN_REMOVE_DEVICE) {
         // SAFETY: the device below lives.
         return unsafe { request.pass(lower) };
@@ -98,4 +128,13 @@ unsafe extern "win64" fn dispatch(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> 
     // SAFETY: nothing is attached to the device.
     unsafe { IoDeleteDevice(device) };
     status
+}
+
+/// Whether an interface is asked for that is not to be there.
+fn is_too_new(request: &Incoming) -> bool {
+    // SAFETY: this function's member.
+    let asked = unsafe { request.parameters().QueryInterface };
+    // SAFETY: who asks gives a GUID.
+    let kind = unsafe { asked.InterfaceType.cast::<Guid>().read_unaligned() };
+    kind == vif::GUID && asked.Version > NEWEST.load(Ordering::Relaxed)
 }

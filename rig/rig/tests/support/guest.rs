@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rig::boot::{self, Machine, Plan};
+use rig::faults::director::Director;
 use rig::image::Claim;
 use rig::packages::Packages;
 
@@ -14,13 +15,23 @@ pub fn packages() -> Result<Packages, String> {
 }
 
 /// Boots a machine with one disk.
+#[allow(dead_code, reason = "one test lets things go wrong in some machines")]
 pub fn boot(packages: &Packages, image: &Path) -> Result<Machine, String> {
+    boot_with(packages, image, None)
+}
+
+/// The same, and things go wrong as `director` says.
+pub fn boot_with(
+    packages: &Packages,
+    image: &Path,
+    director: Option<&'static Director>,
+) -> Result<Machine, String> {
     let image = Claim::new(image).map_err(|error| error.to_string())?;
-    boot::boot(Plan {
+    let plan = Plan {
         images: vec![image],
         ..plan(packages)
-    })
-    .map_err(|error| error.to_string())
+    };
+    boot::boot_with(plan, director).map_err(|error| error.to_string())
 }
 
 /// Takes the machine down; what is left over then is an error.
