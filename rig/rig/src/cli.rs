@@ -157,6 +157,9 @@ pub struct Run {
     /// What the card's backend does not offer; may be given several times.
     #[arg(long, value_name = "FEATURE", conflicts_with = "seed")]
     pub without: Vec<Feature>,
+    /// Put both network stacks into a VLAN: the frames between them have its tag.
+    #[arg(long, value_name = "ID", conflicts_with = "seed", value_parser = clap::value_parser!(u16).range(1..=4094))]
+    pub vlan: Option<u16>,
     /// An advanced setting of the card's, by the keyword of its INF; may be given several times.
     #[arg(long = "set", value_name = "KEYWORD=VALUE", conflicts_with = "seed")]
     pub settings: Vec<Setting>,

@@ -129,6 +129,7 @@ fn plug(machine: &Machine, offer: Offer, mtu: Option<u32>) -> Result<Option<Nic>
         mtu,
         cpus: 2,
         captures: None,
+        vlan: None,
         settings: Vec::new(),
     };
     match Nic::plug(machine, &options) {

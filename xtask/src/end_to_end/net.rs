@@ -3,6 +3,7 @@
 
 mod leftovers;
 mod settings;
+mod vlan;
 
 use std::{
     path::Path,
@@ -56,6 +57,10 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "received frames are where the hash table has them",
         run: settings::spread,
+    },
+    Check {
+        name: "frames of a VLAN have their tags",
+        run: vlan::tagged,
     },
     Check {
         name: "what a killed run leaves behind goes with the next",

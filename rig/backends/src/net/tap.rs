@@ -31,6 +31,8 @@ pub struct TapWire {
     accepts: Accepts,
     witness: Witness,
     buffer: Box<[u8]>,
+    /// The tag control information of the frames on the wire; those of Linux have no tag.
+    tag: Option<u16>,
 }
 
 impl TapWire {
@@ -44,7 +46,15 @@ impl TapWire {
             accepts: Accepts::default(),
             witness,
             buffer: vec![0; LONGEST].into_boxed_slice(),
+            tag: None,
         })
+    }
+
+    /// Puts the stack into a VLAN: frames for the guest get this tag, and of those that the guest sends only the ones of
+    /// the same VLAN arrive, without it. IEEE 802.1Q.
+    pub fn with_tag(mut self, tag: u16) -> Self {
+        self.tag = Some(tag);
+        self
     }
 
     /// Reads until there is a frame that the guest takes. Returns whether there is one.
@@ -54,6 +64,10 @@ impl TapWire {
             frame.bytes.clear();
             frame.bytes.extend_from_slice(&self.buffer[..length]);
             if describe(&header, frame, self.accepts) {
+                if let Some(tag) = self.tag {
+                    let [high, low] = tag.to_be_bytes();
+                    frame.bytes.splice(12..12, [0x81, 0x00, high, low]);
+                }
                 return true;
             }
         }
@@ -74,6 +88,9 @@ impl Wire for TapWire {
 
     fn transmit(&mut self, frame: &mut Frame) {
         (self.witness)(&frame.bytes);
+        if self.tag.is_some_and(|tag| !take_tag(frame, tag)) {
+            return;
+        }
         if let Some(header) = header(frame) {
             // Linux drops what it does not like, as a network does.
             let _ = self.tap.write(&header, &[&frame.bytes]);
@@ -102,6 +119,19 @@ impl Wire for TapWire {
         let mut frame = Frame::default();
         while self.waker.is_due() && self.next(&mut frame) {}
     }
+}
+
+/// Takes the tag out of a frame of the same VLAN; whether it is one.
+fn take_tag(frame: &mut Frame, tag: u16) -> bool {
+    const ID: u16 = 0x0FFF;
+    let Some(&[0x81, 0x00, high, low]) = frame.bytes.get(12..16) else {
+        return false;
+    };
+    let is_same = u16::from_be_bytes([high, low]) & ID == tag & ID;
+    if is_same {
+        frame.bytes.drain(12..16);
+    }
+    is_same
 }
 
 /// What a guest is told of a frame. Returns whether it can be given to a guest that takes so much: offloads may have

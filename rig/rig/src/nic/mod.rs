@@ -38,6 +38,8 @@ use totals::Totals;
 
 /// The interface's number.
 const DEVID: u32 = 0;
+/// The priority of frames in a VLAN.
+const PRIORITY: u8 = 5;
 /// How long the drivers may take to bring the card up, or to let go of it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -52,6 +54,8 @@ pub struct Options {
     pub cpus: u32,
     /// A folder for captures of what passes both ends.
     pub captures: Option<PathBuf>,
+    /// The VLAN that both stacks are in.
+    pub vlan: Option<u16>,
     /// The adapter's advanced settings that shall not have their defaults.
     pub settings: Vec<Setting>,
 }
@@ -165,7 +169,10 @@ impl Nic {
             }
             None => Box::new(|_| ()),
         };
-        let wire = TapWire::new(Arc::clone(peer.tap()), dom0.bell(), witness)?;
+        let mut wire = TapWire::new(Arc::clone(peer.tap()), dom0.bell(), witness)?;
+        if let Some(id) = options.vlan {
+            wire = wire.with_tag(u16::from(PRIORITY) << 13 | id);
+        }
         nics.attach(DEVID, Box::new(wire));
         dom0.add_driver(Box::new(driver));
         dom0.attach_vif(spec(options));
@@ -190,7 +197,12 @@ impl Nic {
 
     fn open(&mut self, adapter: &'static Adapter) -> Result<(), NicError> {
         let capture = self.captures.as_ref().map(|[windows, _]| windows.clone());
-        let stack = Stack::open(&self.windows, adapter, self.options.cpus, capture);
+        let stack = Stack::open(
+            &self.windows,
+            adapter,
+            (self.options.cpus, self.options.vlan),
+            capture,
+        );
         self.stack = Some(stack?);
         Ok(())
     }

@@ -103,6 +103,7 @@ pub fn options(run: &Run) -> Options {
         mtu: run.mtu,
         cpus: run.cpus,
         captures: Some(FOLDER.into()),
+        vlan: run.vlan,
         settings: run.settings.clone(),
     }
 }

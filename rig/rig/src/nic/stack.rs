@@ -31,6 +31,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tap::Tap;
 
 use super::{
+    PRIORITY,
     capture::Capture,
     ends::End,
     keeper::Keeper,
@@ -74,11 +75,23 @@ struct Shared {
     scaling: OnceLock<Scaling>,
     /// The VLAN that the adapter is in; 0 for none.
     vlan: OnceLock<u16>,
+    /// The one that those above are in.
+    above: Option<u16>,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, ()> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tag of frames that have none.
+    fn tag(&self) -> Option<Tag> {
+        let vlan = self.above?;
+        (self.vlan.get() != Some(&vlan)).then_some(Tag {
+            priority: PRIORITY,
+            cfi: false,
+            vlan,
+        })
     }
 
     /// Keeps no frame any more.
@@ -126,11 +139,12 @@ pub enum StackError {
 }
 
 impl Stack {
-    /// Binds the device to an adapter and brings that up.
+    /// Binds the device to an adapter and brings that up; what it receives is spread over so many processors. In a VLAN
+    /// its frames have tags, unless the adapter puts them there by itself.
     pub fn open(
         end: &End,
         adapter: &'static Adapter,
-        cpus: u32,
+        (cpus, vlan): (u32, Option<u16>),
         capture: Option<Capture>,
     ) -> Result<Self, StackError> {
         let shared = Arc::new(Shared {
@@ -149,6 +163,7 @@ impl Stack {
             keeper: Keeper::default(),
             scaling: OnceLock::new(),
             vlan: OnceLock::new(),
+            above: vlan,
         });
         let protocol = Upper(Arc::downgrade(&shared));
         let binding = adapter.open(Arc::new(protocol));
@@ -266,13 +281,13 @@ fn send(shared: &Shared, binding: &Binding, cpus: u32) {
                 count(&shared.counting.late);
                 continue;
             };
-            let Some(packet) = pack(shared.adapter, frame, &asked) else {
+            let Some(packet) = pack(shared.adapter, frame, &asked, shared.tag()) else {
                 // No memory: as a busy network does.
                 count(&shared.counting.late);
                 continue;
             };
             shared.counting.asked(&asked);
-            if tag_of(frame).is_some() {
+            if tag_of(frame).or(shared.tag()).is_some() {
                 shared.counting.work(Work::TxTag);
             }
             lists[cpu as usize].push(packet);
@@ -324,13 +339,21 @@ fn flow(frame: &[u8]) -> u32 {
 }
 
 /// The frame in guest memory, with what is asked for it.
-fn pack(adapter: &'static Adapter, frame: &[u8], asked: &Asked) -> Option<Packet> {
+fn pack(
+    adapter: &'static Adapter,
+    frame: &[u8],
+    asked: &Asked,
+    above: Option<Tag>,
+) -> Option<Packet> {
     let tag = tag_of(frame);
     let length = frame.len() - tag.map_or(0, |_| 4);
     let mut packet = adapter.packet(length, &Layout::default())?;
     let shift = match tag {
         None => {
             packet.fill(frame).then_some(())?;
+            if let Some(tag) = above {
+                packet.set_8021q(tag);
+            }
             0
         }
         Some(tag) => {
@@ -484,10 +507,10 @@ fn deliver(shared: &Shared, frame: &Frame<'_>) -> Option<()> {
     let found = look(shared, frame, &room[..taken]);
     let mut header = offload::tell(&mut room[..taken], length, found)?;
     let mut head = taken;
-    // The VLAN that the adapter is in is none for those above.
-    let own = shared.vlan.get().copied();
+    // The VLAN that adapter or stack are in is none for those above.
+    let own = [shared.vlan.get().copied(), shared.above];
     if let Some(tag) = frame.tag_8021q()
-        && (tag.vlan == 0 || Some(tag.vlan) != own)
+        && (tag.vlan == 0 || !own.contains(&Some(tag.vlan)))
         && taken >= 12
     {
         room.copy_within(12..taken, 16);

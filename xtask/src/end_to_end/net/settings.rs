@@ -53,10 +53,10 @@ const SETTINGS: &[(&str, Traffic, &[&str])] = &[
 ];
 
 /// The account of offloads: what stands behind each name.
-struct Uses<'a>(Vec<(&'a str, u64)>);
+pub(super) struct Uses<'a>(Vec<(&'a str, u64)>);
 
 impl<'a> Uses<'a> {
-    fn read(seen: &'a str) -> Result<Self> {
+    pub(super) fn read(seen: &'a str) -> Result<Self> {
         let mut lines = seen.lines();
         let line = lines.find_map(|line| line.split_once("offloads used: "));
         let (_, line) = line.with_context(|| format!("no account of offloads\n{seen}"))?;
@@ -68,7 +68,7 @@ impl<'a> Uses<'a> {
         Ok(Self(pairs.with_context(|| format!("unreadable: {line}"))?))
     }
 
-    fn of(&self, name: &str) -> Result<u64> {
+    pub(super) fn of(&self, name: &str) -> Result<u64> {
         let found = self.0.iter().find(|(known, _)| *known == name);
         let found = found.with_context(|| format!("no offload is called {name}"))?;
         Ok(found.1)

@@ -183,6 +183,7 @@ pub fn plug(machine: &Machine, queues: u32) -> Result<Nic, NicError> {
         mtu: None,
         cpus: queues,
         captures: None,
+        vlan: None,
         settings: Vec::new(),
     };
     Nic::plug(machine, &options)
