@@ -3,6 +3,8 @@
 
 #[path = "vif/addresses.rs"]
 mod addresses;
+#[path = "vif/again.rs"]
+mod again;
 #[path = "support/frames.rs"]
 mod frames;
 #[path = "support/guest.rs"]
@@ -483,6 +485,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
         "vif-address" => own_address(&machine)?,
         "vif-link" => link(&machine)?,
         "vif-eject" => eject(&machine)?,
+        "vif-at-once" => again::at_once(&machine)?,
         "vif-restored" => {
             nic::bind();
             let nics = serve(&machine);
@@ -601,6 +604,11 @@ fn the_client_hears_of_the_link() {
 #[test]
 fn an_interface_that_the_toolstack_takes_is_ejected() {
     check("vif-eject");
+}
+
+#[test]
+fn an_interface_that_comes_back_at_once_has_a_device_again() {
+    check("vif-at-once");
 }
 
 #[test]

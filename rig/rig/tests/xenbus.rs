@@ -1,6 +1,8 @@
 //! The shipped bus driver through what a guest's life brings: suspension, sleep, devices that come and go. After each of
 //! them the disk still works, and nothing is left over at the end.
 
+#[path = "xenbus/cache.rs"]
+mod cache;
 #[path = "support/guest.rs"]
 mod guest;
 #[path = "support/life.rs"]
@@ -141,6 +143,7 @@ fn case(name: &str, image: &Path) -> Result<(), String> {
             use_disk(&machine, 0x33)?;
         }
         "come-and-go" => come_and_go(&machine)?,
+        "cache" => cache::freed_in_steps(&machine)?,
         _ => return Err(format!("no case {name}")),
     }
     use_disk(&machine, 0xAA)?;
@@ -172,6 +175,11 @@ fn a_machine_that_slept_goes_on() {
 #[test]
 fn children_come_and_go_with_their_class() {
     check("come-and-go");
+}
+
+#[test]
+fn a_cache_frees_its_objects_in_steps() {
+    check("cache");
 }
 
 #[test]
