@@ -95,7 +95,7 @@ fn breakpoint(folder: &Folder) -> Result<()> {
     let image = folder.image("disk.img", 1 << 20)?;
     let waiting = Waiting::start(folder, rig_run().args(["--gdb=boot", "--disk"]).arg(image))?;
     let said = waiting.gdb(&[
-        "break xenvbd::connection::Connection::write_state",
+        "break xenvbd::connection::Connection::lend",
         "continue",
         "backtrace",
         "list",
@@ -108,7 +108,7 @@ fn breakpoint(folder: &Folder) -> Result<()> {
             "xenvbd::connection::Connection::connect () at /winpv/drivers/xenvbd/src/connection.rs:",
             "nt::thread::run<xenvbd::disk",
             "rig/nt-host/src/ke/thread.rs:",
-            "fn write_state(&mut self",
+            "fn lend(&mut self",
         ],
     )
 }
