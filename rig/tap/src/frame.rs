@@ -170,6 +170,23 @@ pub fn sum(bytes: &[u8], start: u32) -> u32 {
     total as u32
 }
 
+/// Puts the sum of the pseudo header in the checksum's place; without a length for what is to be cut. Frames that have none
+/// stay as they are.
+pub fn make_blank(frame: &mut [u8], with_length: bool) {
+    let Some(layout) = Layout::of(frame) else {
+        return;
+    };
+    let Some(offset) = layout.checksum() else {
+        return;
+    };
+    let sum = match with_length {
+        true => layout.pseudo(frame),
+        false => layout.pseudo_without_length(frame),
+    } as u16;
+    let at = layout.transport + offset;
+    frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
 /// Completes a checksum that holds the sum of the pseudo header: the sum from `start` on goes to `start + offset`.
 /// Returns whether the frame is long enough for it.
 pub fn complete(frame: &mut [u8], start: usize, offset: usize) -> bool {

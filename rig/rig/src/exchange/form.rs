@@ -103,7 +103,7 @@ impl Form {
         }
         frame.extend(transport);
         frame.extend(data);
-        make_blank(&mut frame, true);
+        frame::make_blank(&mut frame, true);
         if let Some((start, offset)) = checksum(&frame) {
             frame::complete(&mut frame, start, offset);
         }
@@ -115,22 +115,6 @@ impl Form {
 fn checksum(frame: &[u8]) -> Option<(usize, usize)> {
     let layout = Layout::of(frame)?;
     Some((layout.transport, layout.checksum()?))
-}
-
-/// Puts the sum of the pseudo header in the checksum's place; without a length for what is to be cut.
-pub fn make_blank(frame: &mut [u8], with_length: bool) {
-    let Some(layout) = Layout::of(frame) else {
-        return;
-    };
-    let Some(offset) = layout.checksum() else {
-        return;
-    };
-    let sum = match with_length {
-        true => layout.pseudo(frame),
-        false => layout.pseudo_without_length(frame),
-    } as u16;
-    let at = layout.transport + offset;
-    frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// Whether the checksum of TCP or UDP, if the frame has one, is right, or the pseudo header's where it is `blank`.
@@ -212,7 +196,7 @@ mod tests {
                 assert!(is_right(&frame, false), "{form:?}");
                 frame.resize(frame.len().max(60), 0);
                 assert_eq!(read(&frame), Ok(Some((0xF1E2_D3C4, &data[..]))), "{form:?}");
-                make_blank(&mut frame, true);
+                frame::make_blank(&mut frame, true);
                 assert!(is_right(&frame, true), "{form:?}");
             }
         }

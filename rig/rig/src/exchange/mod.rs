@@ -432,7 +432,7 @@ impl Exchange {
             ..Frame::default()
         };
         if form.v6().is_some() && blank && (is_large || self.random.below(2) == 0) {
-            form::make_blank(&mut frame.bytes, true);
+            tap::frame::make_blank(&mut frame.bytes, true);
             (frame.blank, frame.validated) = (true, true);
         }
         frame.gso = is_large.then_some(Gso { size: SEGMENT, v6 });
@@ -488,14 +488,14 @@ impl Exchange {
         };
         let transport_offset = if v6 { 54 } else { 34 };
         if large.is_some() {
-            form::make_blank(&mut frame, false);
+            tap::frame::make_blank(&mut frame, false);
             packet.set_segmentation(Segmentation::LsoV2 {
                 mss: SEGMENT.into(),
                 tcp_offset: transport_offset,
                 ip_version: if v6 { 6 } else { 4 },
             });
         } else if form.v6().is_some() && checksum && self.random.below(4) != 0 {
-            form::make_blank(&mut frame, true);
+            tap::frame::make_blank(&mut frame, true);
             packet.set_checksum(Checksum {
                 ip_version: if v6 { 6 } else { 4 },
                 ip_header: !v6 && offload.tx.ip4,
