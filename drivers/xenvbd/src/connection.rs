@@ -372,11 +372,26 @@ impl Connection {
 
     #[inline(never)]
     fn read_properties(&self, disk: &Disk) -> Result<(Geometry, Features)> {
-        let mut get = |key: &str| self.ends.backend_value(key);
-        let geometry =
-            Geometry::read(&mut get, self.ends.backend().as_bytes()).map_err(Fault::Refused)?;
+        // A key that cannot be read now is no missing one: blocks would have another size, writes would not be flushed.
+        let mut unread = Ok(());
+        let mut get = |key: &str| {
+            self.ends.read_backend_value(key).unwrap_or_else(|status| {
+                unread = Err(status);
+                Value::Garbage
+            })
+        };
+        let geometry = Geometry::read(&mut get, self.ends.backend().as_bytes());
         let features = Features::read(&mut get, disk.overrides());
+        unread.named("read what the disk is like")?;
+        let geometry = geometry.map_err(Fault::Refused)?;
         let shape = disk.shape();
+        // Whoever uses the disk counts in its blocks.
+        if disk.is_in_use() && shape.blocks() != 0 && shape.block_size() != geometry.block_size {
+            return Err(Fault::Step(
+                "take blocks of another size than before",
+                NtStatus::DATA_ERROR,
+            ));
+        }
         shape.set_geometry(&geometry);
         shape.set_features(&features);
         shape.set_pages(VpdPages {

@@ -345,6 +345,11 @@ impl Disk {
             .is_some_and(|own| own.as_ptr() == object)
     }
 
+    /// Whether storport has an object for the disk: somebody may know its blocks.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.object.lock().is_some()
+    }
+
     /// Asks the PnP manager to eject the disk, once its object is known. PASSIVE_LEVEL.
     pub(crate) fn request_eject(&self) {
         let object = self.object.lock().clone();

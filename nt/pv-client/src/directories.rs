@@ -132,6 +132,14 @@ impl Directories {
         number(&self.store, &self.backend, key)
     }
 
+    /// The same, where a key that cannot be read is not the same as none.
+    ///
+    /// # Errors
+    /// Of xenstored.
+    pub fn read_backend_value(&self, key: &str) -> nt::Result<Value> {
+        try_number(&self.store, &self.backend, key)
+    }
+
     /// The backend's state.
     pub fn backend_state(&self) -> XenbusState {
         state(&self.store, &self.backend)
@@ -221,11 +229,15 @@ fn milliseconds() -> u64 {
     time::since_boot().as_millis() as u64
 }
 
-#[inline(never)]
 fn number(store: &Store, directory: &CText, key: &str) -> Value {
+    try_number(store, directory, key).unwrap_or(Value::Missing)
+}
+
+#[inline(never)]
+fn try_number(store: &Store, directory: &CText, key: &str) -> nt::Result<Value> {
     match store.plain().read(directory, &c_text!("{key}")) {
-        Ok(value) => Value::parse(Some(value.as_bytes())),
-        Err(_) => Value::Missing,
+        Err(NtStatus::OBJECT_NAME_NOT_FOUND) => Ok(Value::Missing),
+        value => Ok(Value::parse(Some(value?.as_bytes()))),
     }
 }
 
