@@ -77,6 +77,13 @@ pub(super) const CHECKS: &[Check] = &[
         },
     },
     Check {
+        name: "a disk whose keys cannot be read after a suspension keeps its blocks",
+        run: |_| {
+            let seed = ["--scenario=suspend", "--first=66", "--seeds=1", "--cpus=2"];
+            explored(&[&seed[..], &["--faults"]].concat())
+        },
+    },
+    Check {
         name: "a disk that is detached twice is detached",
         run: |_| {
             let seed = ["--scenario=hotplug", "--first=247", "--seeds=1"];

@@ -132,9 +132,11 @@ fn suspend(stage: &mut Stage) -> Result<(), String> {
     stage.pause(3000)?;
     suspend_now(stage)?;
     let dom0 = stage.machine.dom0().clone();
-    let key = format!("{}/state", dom0.backend_path(VbdSpec::disk(0, "").devid));
     stage.unless_failed("the disk is connected again", |_| {
-        dom0.store().read(&key).as_deref() == Some("4")
+        // A fault may suspend the guest once more, and the path has the domain's number.
+        let directory = dom0.backend_path(VbdSpec::disk(0, "").devid);
+        let state = dom0.store().read(&format!("{directory}/state"));
+        state.as_deref() == Some("4")
     })?;
     Ok(())
 }
