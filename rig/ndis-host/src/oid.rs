@@ -21,6 +21,7 @@ use nt_sys::ndis::{
 use trace::{Class, Event};
 
 use crate::adapter::{Adapter, State};
+use crate::scale::Scale;
 use crate::{call, life, version};
 
 /// What is asked of an OID.
@@ -174,6 +175,10 @@ pub fn send(adapter: &'static Adapter, request: OidRequest) -> OidAnswer {
         oid: request.oid.into(),
         kind: request.kind as u64,
     });
+    // Frames may follow it before the request is seen to have ended.
+    if let (Kind::Set, Some(set)) = (&request.kind, scaling(request.oid)) {
+        set(&mut adapter.scale.lock(), &request.buffer);
+    }
     adapter.request.store(given as usize, Ordering::Release);
     adapter.requesting.begin();
     // SAFETY: the miniport's own routine, called as documented.
@@ -300,6 +305,12 @@ fn answer(
         );
     }
     let bytes = buffer.take(written as usize, request.oid, routine);
+    if let Kind::Set = request.kind
+        && status != NDIS_STATUS_SUCCESS
+        && scaling(request.oid).is_some()
+    {
+        adapter.scale.lock().take_back();
+    }
     if status == NDIS_STATUS_SUCCESS {
         match request.kind {
             Kind::Set => note(adapter, request),
@@ -314,19 +325,22 @@ fn answer(
     }
 }
 
+/// How an object's value changes what is hashed, if it does.
+fn scaling(oid: NDIS_OID) -> Option<fn(&mut Scale, &[u8])> {
+    match oid {
+        OID_GEN_RECEIVE_SCALE_PARAMETERS => Some(Scale::set_scale),
+        OID_GEN_RECEIVE_HASH => Some(Scale::set_hash),
+        _ => None,
+    }
+}
+
 /// Remembers what the miniport was told and agreed to.
 fn note(adapter: &Adapter, request: &OidRequest) {
-    match request.oid {
-        OID_GEN_CURRENT_PACKET_FILTER => {
-            if let Some(bytes) = request.buffer.first_chunk() {
-                adapter
-                    .filter
-                    .store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
-            }
-        }
-        OID_GEN_RECEIVE_SCALE_PARAMETERS => adapter.scale.lock().set_scale(&request.buffer),
-        OID_GEN_RECEIVE_HASH => adapter.scale.lock().set_hash(&request.buffer),
-        _ => {}
+    if request.oid == OID_GEN_CURRENT_PACKET_FILTER
+        && let Some(bytes) = request.buffer.first_chunk()
+    {
+        let filter = u32::from_le_bytes(*bytes);
+        adapter.filter.store(filter, Ordering::Relaxed);
     }
 }
 

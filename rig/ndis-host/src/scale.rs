@@ -39,7 +39,7 @@ fn half(bytes: &[u8], at: usize) -> usize {
 }
 
 impl Scale {
-    /// NDIS_RECEIVE_SCALE_PARAMETERS that the miniport has agreed to.
+    /// NDIS_RECEIVE_SCALE_PARAMETERS that the miniport is given.
     pub fn set_scale(&mut self, bytes: &[u8]) {
         const INFO_UNCHANGED: usize = 0x2;
         const KEY_UNCHANGED: usize = 0x8;
@@ -52,7 +52,7 @@ impl Scale {
         self.set(flags & DISABLE != 0, info, key);
     }
 
-    /// NDIS_RECEIVE_HASH_PARAMETERS that the miniport has agreed to.
+    /// NDIS_RECEIVE_HASH_PARAMETERS that the miniport is given.
     pub fn set_hash(&mut self, bytes: &[u8]) {
         const ENABLE: u32 = 0x1;
         const INFO_UNCHANGED: u32 = 0x2;
@@ -63,6 +63,11 @@ impl Scale {
         let key = bytes.get(place..place.saturating_add(half(bytes, 12)));
         let key = key.filter(|_| flags & KEY_UNCHANGED == 0);
         self.set(flags & ENABLE == 0, info, key);
+    }
+
+    /// The miniport has refused what was set last.
+    pub fn take_back(&mut self) {
+        self.now = self.before.clone();
     }
 
     fn set(&mut self, off: bool, info: Option<u32>, key: Option<&[u8]>) {
